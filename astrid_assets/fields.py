@@ -1,0 +1,732 @@
+"""The field registry: ``fields.yaml`` -> `Field`.
+
+The registry is strict. An option that is not known, given twice, or without effect is a
+`ConfigurationError` that names the file and the line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NoReturn
+
+import pydantic
+import yaml
+from pydantic_core import PydanticCustomError
+
+from astrid_assets.archives.protocol import ARCHIVE_NAMES
+from astrid_assets.clock import parse_time
+from astrid_assets.errors import ConfigurationError
+from astrid_assets.home import dagster_home
+
+__all__ = [
+    "FIELD_NAME",
+    "Assumptions",
+    "Event",
+    "Field",
+    "Limits",
+    "LocalOptions",
+    "SimulatedOptions",
+    "Window",
+    "add_field",
+    "check_field",
+    "enabled_fields",
+    "fields_path",
+    "galactic_latitude",
+    "get_field",
+    "load_fields",
+    "parse_coordinate",
+    "parse_fields",
+    "separation",
+]
+
+FIELD_NAME = re.compile(r"^[a-z0-9][a-z0-9_.+-]{0,62}$")
+"""What a field may be called: it is a partition key and a folder name."""
+
+BUILT_ARCHIVES = ("simulated", "local")
+"""Archives that can be searched; a field of any other is valid, runs nothing and says so."""
+
+LOW_LATITUDE = 10.0
+"""Galactic latitude in degrees below which crowding and extinction spoil differencing (user's plan 1.1)."""
+
+EVENT_FADES_DAYS = 365.0
+"""Days after an event before references may be taken (design: "well after it, default over a year")."""
+
+KNOWN_POSITIONS: Mapping[str, tuple[float, float]] = {
+    "m101": (210.8023, 54.3490),
+    "sn2011fe": (210.7738, 54.2737),
+    "sn2023ixf": (210.9107, 54.3116),
+    "cosmos": (150.1163, 2.2058),
+    "goods-n": (189.2282, 62.2355),
+    "goods-s": (53.1228, -27.8050),
+    "m31": (10.6847, 41.2690),
+    "m51": (202.4696, 47.1952),
+    "m82": (148.9684, 69.6797),
+    "sn2014j": (148.9256, 69.6739),
+}
+"""ICRS positions (deg, from NED and TNS) of names people use, to catch coordinates typed wrongly."""
+
+# north galactic pole, ICRS degrees (Hipparcos catalogue, ESA SP-1200, section 1.5.3)
+_POLE_RA, _POLE_DEC = 192.85948, 27.12825
+
+_SEXAGESIMAL = re.compile(
+    r"""^(?P<sign>[+-]?)\s*
+        (?P<a>\d{1,3})(?P<mark>\s*[hd°:]\s*|\s+)
+        (?P<b>\d{1,2})(?:\s*[m':]\s*|\s+)
+        (?P<c>\d{1,2}(?:\.\d*)?)\s*(?:s|"|'')?$""",
+    re.VERBOSE,
+)
+
+
+def parse_coordinate(value: float | str, *, hours: bool = False) -> float:
+    """Return degrees from a number of degrees or a sexagesimal text.
+
+    Parameters
+    ----------
+    value
+        Degrees, or a text such as ``"14:03:05.8"``, ``"14h03m05.8s"``, ``"+54 16 25"`` or
+        ``"- 8 49 37.0"``. A text that is a plain number is degrees.
+
+    hours
+        Whether a sexagesimal text counts hours (right ascension) unless it is marked ``d``.
+
+    Raises
+    ------
+    ValueError
+        The value is not a coordinate.
+    """
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    match = _SEXAGESIMAL.match(str(value).strip())
+    if match is None or int(match["b"]) >= 60 or float(match["c"]) >= 60:
+        msg = f"{value!r} is neither degrees nor sexagesimal (such as 14:03:05.8 or -8 49 37.0)"
+        raise ValueError(msg)
+    size = int(match["a"]) + int(match["b"]) / 60 + float(match["c"]) / 3600
+    mark = match["mark"].strip()
+    size *= 15.0 if mark == "h" or (hours and mark not in {"d", "°"}) else 1.0
+    return -size if match["sign"] == "-" else size
+
+
+def _right_ascension(value: Any) -> float:
+    degrees = parse_coordinate(value, hours=True)
+    if not 0.0 <= degrees < 360.0:
+        msg = f"a right ascension lies between 0 and 360 degrees, not at {degrees:g}"
+        raise ValueError(msg)
+    return degrees
+
+
+def _declination(value: Any) -> float:
+    degrees = parse_coordinate(value)
+    if not -90.0 <= degrees <= 90.0:
+        msg = f"a declination lies between -90 and 90 degrees, not at {degrees:g}"
+        raise ValueError(msg)
+    return degrees
+
+
+def _date(value: Any) -> str:
+    if not isinstance(value, str):
+        msg = f"a date is written as in 2011-08-24 or 2011-08-24T03:00:00, not {value!r}"
+        raise ValueError(msg)
+    parse_time(value)
+    return value
+
+
+RightAscension = Annotated[float, pydantic.BeforeValidator(_right_ascension)]
+Declination = Annotated[float, pydantic.BeforeValidator(_declination)]
+Date = Annotated[str, pydantic.BeforeValidator(_date)]
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Window(_Strict):
+    """A span of time; an open side is None."""
+
+    start: Date | None = None
+    """First moment (UTC)."""
+
+    end: Date | None = None
+    """Last moment (UTC); a date without a time includes that day."""
+
+    @property
+    def start_mjd(self) -> float | None:
+        """Start as MJD (UTC)."""
+        return None if self.start is None else parse_time(self.start)
+
+    @property
+    def end_mjd(self) -> float | None:
+        """End as MJD (UTC)."""
+        if self.end is None:
+            return None
+        whole_day = re.fullmatch(r"\d{4}-\d{2}-\d{2}", self.end.strip()) is not None
+        return parse_time(self.end) + whole_day
+
+    def contains(self, mjd: float) -> bool:
+        """Tell whether an MJD (UTC) lies in the window."""
+        start, end = self.start_mjd, self.end_mjd
+        return (start is None or mjd >= start) and (end is None or mjd < end)
+
+    def overlaps(self, other: Window) -> bool:
+        """Tell whether two windows have a moment in common."""
+        start = max(w.start_mjd if w.start_mjd is not None else -math.inf for w in (self, other))
+        end = min(w.end_mjd if w.end_mjd is not None else math.inf for w in (self, other))
+        return start < end
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> Window:
+        start, end = self.start_mjd, self.end_mjd
+        if start is not None and end is not None and end <= start:
+            _refuse("end", f"the window ends ({self.end}) before it starts ({self.start})")
+        return self
+
+
+class Event(_Strict):
+    """Something that happened in the field: a supernova, a burst, an impact."""
+
+    name: str = pydantic.Field(min_length=1)
+    """Name as the catalogues write it."""
+
+    ra: RightAscension
+    """Right ascension, ICRS degrees."""
+
+    dec: Declination
+    """Declination, ICRS degrees."""
+
+    date: Date
+    """First light or discovery (UTC)."""
+
+    guard_days: float = pydantic.Field(default=30.0, ge=0)
+    """Days before `date` in which an exposure may not enter a reference: the event may be rising unseen."""
+
+    @property
+    def mjd(self) -> float:
+        """Date as MJD (UTC)."""
+        return parse_time(self.date)
+
+
+class Limits(_Strict):
+    """What bounds the selection of exposures of a field."""
+
+    overlap_min: float = pydantic.Field(default=0.8, gt=0, le=1)
+    """Least share of the science footprint that the reference covers."""
+
+    new_exposures_per_run: int = pydantic.Field(default=100, ge=1)
+    """Most science exposures that one run takes on; the rest waits for the next."""
+
+    file_size_mb: float = pydantic.Field(default=500.0, gt=0)
+    """Largest exposure, all files together, MB."""
+
+    seeing_max_arcsec: float | None = pydantic.Field(default=None, gt=0)
+    """Worst seeing (FWHM, arcsec); None takes every seeing."""
+
+
+class Assumptions(_Strict):
+    """What the files of a folder do not say themselves. Never overrides a header."""
+
+    band: str | None = None
+    """Canonical filter name."""
+
+    gain: float | None = pydantic.Field(default=None, gt=0)
+    """Electrons per unit."""
+
+    mjd: float | None = None
+    """Middle of the exposures, MJD (UTC)."""
+
+    zeropoint: float | None = None
+    """AB magnitude of one unit per pixel."""
+
+    saturation: float | None = pydantic.Field(default=None, gt=0)
+    """Level of saturation, in units of the image."""
+
+    aligned: bool = False
+    """Images without WCS share one pixel grid; the pair is taken as it lies."""
+
+
+class LocalOptions(_Strict):
+    """Options of archive ``local``: a folder of FITS files."""
+
+    folder: str = pydantic.Field(min_length=1)
+    """Folder, absolute or relative to ``fields.yaml``; ``~`` and ``$VARIABLES`` are expanded."""
+
+    survey: str | None = None
+    """Survey profile; None guesses it from each header."""
+
+    pattern: str = "*.fit*"
+    """File name pattern, searched recursively."""
+
+    assume: Assumptions = Assumptions()
+    """What the headers lack."""
+
+    @property
+    def path(self) -> Path:
+        """Folder with ``~`` and ``$VARIABLES`` expanded; a relative one starts beside ``fields.yaml``."""
+        return fields_path().parent / Path(os.path.expandvars(self.folder)).expanduser()
+
+
+class SimulatedOptions(_Strict):
+    """Options of archive ``simulated``."""
+
+    seed: int = pydantic.Field(default=1, ge=0)
+    """Seed of everything that is drawn at random for this field."""
+
+    shape: tuple[int, int] = (1024, 1024)
+    """Pixels of an exposure, (ny, nx)."""
+
+    dirt: bool = True
+    """Whether exposures have the dirt of real life: cosmic rays, trails, clouds, broken files."""
+
+    @pydantic.field_validator("shape")
+    @classmethod
+    def _large_enough(cls, shape: tuple[int, int]) -> tuple[int, int]:
+        if min(shape) < 128 or max(shape) > 8192:
+            msg = f"an exposure has sides of 128 to 8192 pixels, not {shape}"
+            raise ValueError(msg)
+        return shape
+
+
+class Field(_Strict):
+    """A piece of sky and what to do with it."""
+
+    name: str
+    """Key in ``fields.yaml``, partition key and folder name."""
+
+    ra: RightAscension
+    """Right ascension of the centre, ICRS degrees."""
+
+    dec: Declination
+    """Declination of the centre, ICRS degrees."""
+
+    radius: float = pydantic.Field(gt=0, le=5)
+    """Radius around the centre in which exposures are searched, degrees."""
+
+    archives: tuple[str, ...] = pydantic.Field(min_length=1)
+    """Archives to search, from `ARCHIVE_NAMES`."""
+
+    bands: tuple[str, ...] = ()
+    """Canonical filter names; empty takes every band."""
+
+    science_window: Window = Window()
+    """When science exposures were taken."""
+
+    reference_window: Window = Window()
+    """When reference exposures were taken."""
+
+    event: Event | None = None
+    """What is looked for, if known: references keep clear of it."""
+
+    guard_days: float = pydantic.Field(default=30.0, ge=0)
+    """Days between the span of a reference and a science exposure, where there is no event."""
+
+    limits: Limits = Limits()
+    """Bounds of the selection."""
+
+    priority: int = 0
+    """Order in which fields run, higher first."""
+
+    enabled: bool = True
+    """Whether ``--all``, sensors and schedules take the field."""
+
+    local: LocalOptions | None = None
+    """Options of archive ``local``."""
+
+    simulated: SimulatedOptions | None = None
+    """Options of archive ``simulated``; always set where the field uses it."""
+
+    processing: dict[str, dict[str, Any]] = {}
+    """Options of the assets for this field alone, by asset."""
+
+    @property
+    def unbuilt_archives(self) -> tuple[str, ...]:
+        """Archives of the field that cannot be searched yet."""
+        return tuple(name for name in self.archives if name not in BUILT_ARCHIVES)
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        if not FIELD_NAME.match(name):
+            msg = (
+                f"a field name has 1 to 63 of a-z, 0-9, '_', '.', '+', '-' "
+                f"and starts with a letter or digit, not {name!r}"
+            )
+            raise ValueError(msg)
+        return name
+
+    @pydantic.field_validator("archives", "bands")
+    @classmethod
+    def _no_duplicates(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            msg = f"a name is given twice in {list(names)}"
+            raise ValueError(msg)
+        return names
+
+    @pydantic.field_validator("archives")
+    @classmethod
+    def _known_archives(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in ARCHIVE_NAMES:
+                msg = f"{name!r} is no archive; there are {', '.join(ARCHIVE_NAMES)}"
+                raise ValueError(msg)
+        if "simulated" in names and len(names) > 1:
+            raise ValueError("a field is simulated or real, never both")
+        return names
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _default_simulation(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "simulated" in (values.get("archives") or ()):
+            return {"simulated": SimulatedOptions(), **values}
+        return values
+
+    @pydantic.model_validator(mode="after")
+    def _no_option_without_effect(self) -> Field:
+        for archive in ("local", "simulated"):
+            if getattr(self, archive) is not None and archive not in self.archives:
+                _refuse(archive, f"has no effect: the field does not use archive {archive!r}")
+        if "local" in self.archives and self.local is None:
+            _refuse("archives", "archive 'local' needs an option block 'local' with a folder")
+        if self.event is not None and "guard_days" in self.model_fields_set:
+            _refuse("guard_days", "has no effect beside an event; set event.guard_days")
+        return self
+
+
+def _refuse(option: str, reason: str) -> NoReturn:
+    """Raise a validation error that belongs to one option of the model."""
+    raise PydanticCustomError("refused", "{reason}", {"option": option, "reason": reason})
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 scalars: ``14:03:05.8`` is a text, dates stay as written, only true and false are booleans."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}
+
+
+_NUMBER_START = list("-+0123456789.")
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?[0-9]+", _NUMBER_START),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", _NUMBER_START),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+class _Document:
+    """A YAML document as plain values, with the line of every key."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        self.path = path
+        self.lines: dict[tuple[str, ...], int] = {}
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            self.value = {} if node is None else self._build(loader, node, ())
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            self.fail(f"not valid YAML: {error.problem}", line=line)
+        finally:
+            loader.dispose()
+
+    def _build(self, loader: _Loader, node: yaml.Node, at: tuple[str, ...]) -> Any:
+        self.lines.setdefault(at, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(loader, node, at)
+        if isinstance(node, yaml.SequenceNode):
+            return tuple(self._build(loader, child, (*at, str(i))) for i, child in enumerate(node.value))
+        if node.tag.endswith(":int"):
+            return int(node.value)  # base 10 also with leading zeros, unlike YAML 1.1
+        if node.tag.endswith(":float"):
+            return float(node.value)
+        return loader.construct_object(node)
+
+    def _mapping(self, loader: _Loader, node: yaml.MappingNode, at: tuple[str, ...]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, line = str(key_node.value), key_node.start_mark.line + 1
+            if key in values:
+                first = self.lines[(*at, key)]
+                self.fail(f"{key!r} is given twice, first in line {first}", line=line)
+            self.lines[(*at, key)] = line
+            values[key] = self._build(loader, value_node, (*at, key))
+        return values
+
+    def line(self, at: tuple[str, ...]) -> int:
+        """Return the line of a key, or of the innermost block around it."""
+        while at and at not in self.lines:
+            at = at[:-1]
+        return self.lines.get(at, 1)
+
+    def fail(self, message: str, *, at: tuple[str, ...] = (), line: int | None = None) -> NoReturn:
+        """Raise the error of a key, or of a line."""
+        msg = f"{self.path}:{line or self.line(at)}: {message}"
+        raise ConfigurationError(msg)
+
+
+def fields_path() -> Path:
+    """Return the path of the registry: ``ASTRID_FIELDS``, or ``fields.yaml`` in ``DAGSTER_HOME``."""
+    given = os.environ.get("ASTRID_FIELDS")
+    return Path(given).expanduser().absolute() if given else dagster_home() / "fields.yaml"
+
+
+def parse_fields(text: str, *, path: str | Path = "fields.yaml") -> dict[str, Field]:
+    """Return the fields that a YAML text describes, in its order.
+
+    Parameters
+    ----------
+    text
+        A mapping of field names to options.
+
+    path
+        File to name in errors.
+
+    Raises
+    ------
+    ConfigurationError
+        An option is unknown, missing, wrong, given twice or without effect.
+    """
+    document = _Document(text, Path(path))
+    if not isinstance(document.value, dict):
+        document.fail("a field registry is a mapping of field names to options")
+    return {name: _field(document, name) for name in document.value}
+
+
+def _field(document: _Document, name: str) -> Field:
+    options = document.value[name]
+    if not isinstance(options, dict):
+        document.fail(f"field {name!r} needs options (ra, dec, radius, archives, ...)", at=(name,))
+    if "name" in options:
+        document.fail(f"field {name!r}: 'name' is no option, the key is the name", at=(name, "name"))
+    try:
+        return Field.model_validate({"name": name, **options})
+    except pydantic.ValidationError as error:
+        (_, at, message), *others = sorted(
+            (document.line(at), at, _describe(e))
+            for e in error.errors()
+            for at in [(name, *map(str, _location(e)))]
+        )
+        more = f" (and {len(others)} more)" if others else ""
+        document.fail(f"field {name!r}: {message}{more}", at=at)
+
+
+def _location(error: Mapping[str, Any]) -> tuple[str | int, ...]:
+    option = error.get("ctx", {}).get("option")
+    return (*error["loc"], option) if option else tuple(error["loc"])
+
+
+def _describe(error: Mapping[str, Any]) -> str:
+    option = ".".join(str(part) for part in _location(error))
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(error["loc"][-1]), _option_names(error["loc"][:-1]), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"unknown option {option!r}{hint}"
+    if error["type"] == "missing":
+        return f"option {option!r} is missing"
+    return f"{option}: {error['msg'].removeprefix('Value error, ')}"
+
+
+_BLOCKS: dict[tuple[str | int, ...], type[pydantic.BaseModel]] = {
+    (): Field,
+    ("science_window",): Window,
+    ("reference_window",): Window,
+    ("event",): Event,
+    ("limits",): Limits,
+    ("local",): LocalOptions,
+    ("local", "assume"): Assumptions,
+    ("simulated",): SimulatedOptions,
+}
+
+
+def _option_names(block: tuple[str | int, ...]) -> list[str]:
+    model = _BLOCKS.get(tuple(block))
+    return list(model.model_fields) if model else []
+
+
+def load_fields(path: str | Path | None = None) -> dict[str, Field]:
+    """Read the registry.
+
+    Parameters
+    ----------
+    path
+        The file; default is `fields_path`.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such file, or it is wrong; the message names the line.
+    """
+    file = fields_path() if path is None else Path(path)
+    try:
+        text = file.read_text()
+    except OSError as error:
+        msg = f"{file}: cannot read the field registry ({error.strerror}); set ASTRID_FIELDS or DAGSTER_HOME"
+        raise ConfigurationError(msg) from error
+    return parse_fields(text, path=file)
+
+
+def get_field(name: str, path: str | Path | None = None) -> Field:
+    """Return one field of the registry.
+
+    Raises
+    ------
+    ConfigurationError
+        The registry is wrong, or has no such field.
+    """
+    fields = load_fields(path)
+    if name not in fields:
+        close = difflib.get_close_matches(name, fields, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; add it to {path or fields_path()}"
+        msg = f"there is no field {name!r}{hint}"
+        raise ConfigurationError(msg)
+    return fields[name]
+
+
+def enabled_fields(path: str | Path | None = None) -> list[Field]:
+    """Return the enabled fields in the order in which they run: by priority, then as written."""
+    fields = [field for field in load_fields(path).values() if field.enabled]
+    return sorted(fields, key=lambda field: -field.priority)
+
+
+def add_field(name: str, options: Mapping[str, Any], path: str | Path | None = None) -> Field:
+    """Append a field to the registry; what is there keeps its text and comments.
+
+    Parameters
+    ----------
+    name
+        Name of the new field.
+
+    options
+        Its options, as in ``fields.yaml``.
+
+    path
+        The file; default is `fields_path`. It is made where there is none.
+
+    Raises
+    ------
+    ConfigurationError
+        The name is taken, or an option is wrong; the file is then left as it was.
+    """
+    file = fields_path() if path is None else Path(path)
+    before = file.read_text() if file.exists() else ""
+    if name in parse_fields(before, path=file):
+        msg = f"{file}: there is already a field {name!r}"
+        raise ConfigurationError(msg)
+    block = yaml.safe_dump({name: dict(options)}, sort_keys=False, default_flow_style=None)
+    text = f"{before.rstrip()}\n\n{block}" if before.strip() else block
+    field = parse_fields(text, path=file)[name]
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    part.write_text(text)
+    part.replace(file)
+    return field
+
+
+def galactic_latitude(ra: float, dec: float) -> float:
+    """Return the galactic latitude in degrees of an ICRS position in degrees."""
+    ra, dec = math.radians(ra - _POLE_RA), math.radians(dec)
+    pole = math.radians(_POLE_DEC)
+    sine = math.sin(dec) * math.sin(pole) + math.cos(dec) * math.cos(pole) * math.cos(ra)
+    return math.degrees(math.asin(max(-1.0, min(1.0, sine))))
+
+
+def separation(ra1: float, dec1: float, ra2: float, dec2: float) -> float:
+    """Return the angle between two positions; all in degrees (haversine formula)."""
+    dra, ddec = math.radians(ra2 - ra1), math.radians(dec2 - dec1)
+    cosines = math.cos(math.radians(dec1)) * math.cos(math.radians(dec2))
+    half = math.sin(ddec / 2) ** 2 + cosines * math.sin(dra / 2) ** 2
+    return math.degrees(2 * math.asin(min(1.0, math.sqrt(half))))
+
+
+def check_field(field: Field, others: Iterable[Field] = ()) -> list[str]:
+    """Return what is doubtful about a valid field, one sentence each.
+
+    Parameters
+    ----------
+    field
+        The field.
+
+    others
+        The registry, to find fields given twice; the field itself is passed over.
+    """
+    return [
+        *_position_doubts(field),
+        *_time_doubts(field),
+        *_archive_doubts(field),
+        *_duplicate_doubts(field, others),
+    ]
+
+
+def _position_doubts(field: Field) -> Iterable[str]:
+    latitude = galactic_latitude(field.ra, field.dec)
+    if abs(latitude) < LOW_LATITUDE:
+        yield (
+            f"galactic latitude {latitude:+.1f} deg: within {LOW_LATITUDE:g} deg of the plane, "
+            "crowding and extinction make differences unreliable"
+        )
+    names = {field.name.lower(): (field.ra, field.dec)}
+    if field.event is not None:
+        event = field.event
+        names[event.name.lower().replace(" ", "")] = (event.ra, event.dec)
+        if separation(field.ra, field.dec, event.ra, event.dec) > field.radius:
+            yield f"event {event.name} lies outside the field's radius of {field.radius:g} deg"
+    for name, (ra, dec) in names.items():
+        yield from _name_doubts(name, ra, dec, field.radius)
+
+
+def _name_doubts(name: str, ra: float, dec: float, radius: float) -> Iterable[str]:
+    words = set(re.split(r"[_.+]", name))
+    for known, (known_ra, known_dec) in KNOWN_POSITIONS.items():
+        away = separation(ra, dec, known_ra, known_dec)
+        if known in words and away > max(radius, 0.5):
+            yield f"{known} is at {known_ra:.4f} {known_dec:+.4f}, {away:.2f} deg from {name!r}"
+
+
+def _time_doubts(field: Field) -> Iterable[str]:
+    science, reference = field.science_window, field.reference_window
+    if (science.start or science.end) and (reference.start or reference.end) and science.overlaps(reference):
+        yield "science and reference windows overlap: a reference may hold what is looked for"
+    if field.event is not None:
+        yield from _event_doubts(field, field.event)
+    elif _gap_too_short(science, reference, field.guard_days):
+        yield f"the windows are closer than the guard gap of {field.guard_days:g} days"
+
+
+def _gap_too_short(science: Window, reference: Window, days: float) -> bool:
+    if science.overlaps(reference) or science.start_mjd is None or reference.end_mjd is None:
+        return False
+    return 0 <= science.start_mjd - reference.end_mjd < days
+
+
+def _event_doubts(field: Field, event: Event) -> Iterable[str]:
+    reference = field.reference_window
+    guard = Window.model_construct(
+        start=f"{event.mjd - event.guard_days}", end=f"{event.mjd + EVENT_FADES_DAYS}"
+    )
+    if field.science_window.end_mjd is not None and field.science_window.end_mjd < event.mjd:
+        yield f"the science window ends before event {event.name}"
+    if (reference.start or reference.end) and reference.overlaps(guard):
+        yield (
+            f"the reference window reaches into the time from {event.guard_days:g} days before to "
+            f"{EVENT_FADES_DAYS:g} days after event {event.name}"
+        )
+
+
+def _archive_doubts(field: Field) -> Iterable[str]:
+    missing = field.unbuilt_archives
+    if len(missing) == len(field.archives):
+        yield f"runs nothing: no archive of the field is built yet ({', '.join(missing)})"
+    elif missing:
+        yield f"archives not built yet are passed over: {', '.join(missing)}"
+    if field.local is not None and not field.local.path.is_dir():
+        yield f"local.folder {field.local.folder!r} is no folder"
+
+
+def _duplicate_doubts(field: Field, others: Iterable[Field]) -> Iterable[str]:
+    mine = field.model_dump(exclude={"name", "enabled", "priority"})
+    for other in others:
+        if other.name != field.name and mine == other.model_dump(exclude={"name", "enabled", "priority"}):
+            yield f"the same as field {other.name!r}"
