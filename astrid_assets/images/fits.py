@@ -1,0 +1,347 @@
+"""Images, pairs and differences from and to FITS.
+
+What the platform writes itself (`astrid_assets.images.layout`) comes back exactly; every other
+file goes through `astrid_assets.images.foreign`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any
+
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyWarning
+
+from astrid_assets.errors import ImageError
+from astrid_assets.images import layout
+from astrid_assets.images.image import MaskedImage, ZeroPoint
+from astrid_assets.images.pairs import AlignedPair, Difference, Normalization, Registration
+
+__all__ = [
+    "FitsSource",
+    "read_difference",
+    "read_image",
+    "read_pair",
+    "write_difference",
+    "write_image",
+    "write_pair",
+]
+
+FitsSource = str | PathLike | IO[bytes]
+"""A path (also of a `upath.UPath`) or an open binary file."""
+
+_DIFFERENCE_PLANES = {
+    "score": "SCORE",
+    "score_corrected": "SCORR",
+    "flux": "FLUX",
+    "flux_error": "FLUXERR",
+}
+_DIFFERENCE_SCALARS = ("method", "metrics", "mjd_mid", "band", "survey", "origin")
+
+
+def _label(source: FitsSource) -> str:
+    """Return the file name for messages."""
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else str(source) if isinstance(source, str) else "<file>"
+
+
+def _is_local(source: FitsSource) -> bool:
+    return isinstance(source, str | Path) and "://" not in str(source) and not _is_remote(source)
+
+
+def _is_remote(source: FitsSource) -> bool:
+    return getattr(source, "protocol", "") not in ("", "file", "local")
+
+
+@contextmanager
+def _opened(source: FitsSource) -> Iterator[fits.HDUList]:
+    """Open a file for reading; any failure becomes one line of `ImageError` with its name."""
+    try:
+        with warnings.catch_warnings():
+            # a header that is odd but readable is no news to the user
+            warnings.simplefilter("ignore", VerifyWarning)
+            if hasattr(source, "read"):
+                with fits.open(source, memmap=False) as hdus:
+                    yield hdus
+            elif _is_local(source):
+                with fits.open(source, memmap=True, lazy_load_hdus=True) as hdus:
+                    yield hdus
+            else:
+                from upath import UPath
+
+                with UPath(source).open("rb") as handle, fits.open(handle, memmap=False) as hdus:
+                    yield hdus
+    except (ImageError, OSError, ValueError, TypeError, KeyError, IndexError, EOFError) as error:
+        raise _image_error(source, error) from error
+
+
+def _image_error(source: FitsSource, error: Exception) -> ImageError:
+    text = " ".join(str(error).split()) or type(error).__name__
+    label = Path(_label(source)).name
+    return ImageError(text if text.startswith(f"{label}:") else f"{label}: {text}")
+
+
+def _write(target: FitsSource, hdus: list[Any]) -> None:
+    """Write the extensions with checksums, so that equal contents are equal bytes."""
+    for hdu in hdus:
+        # the default remark is the time of writing
+        hdu.add_checksum(when="of this extension")
+    hdu_list = fits.HDUList(hdus)
+    if hasattr(target, "write") or _is_local(target):
+        hdu_list.writeto(target, overwrite=not hasattr(target, "write"))
+        return
+    from upath import UPath
+
+    with UPath(target).open("wb") as handle:
+        hdu_list.writeto(handle)
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+def read_image(
+    path: FitsSource,
+    *,
+    survey: str | None = None,
+    companions: bool = True,
+    hdu: int | str | None = None,
+    **assume: Any,
+) -> MaskedImage:
+    """Read an image with everything that its file and its companions tell.
+
+    Parameters
+    ----------
+    path
+        FITS file, plain or compressed (``.gz``, ``.fz``), or an open binary file.
+
+    survey
+        Name of the survey profile; guessed from header and file name if None.
+
+    companions
+        Whether to look beside the file for mask, weight, noise, PSF and coverage images, by the
+        patterns of the profile.
+
+    hdu
+        Number or name of the extension with the image, if it is not the obvious one.
+
+    **assume
+        What the header lacks: ``gain``, ``band``, ``mjd``, ``zeropoint``, ``saturation``,
+        ``exptime``, ``read_noise``. A value that the header has is kept, and differing from it
+        is noted in ``origin["warnings"]``.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be used as an image; one line that names the file and says why.
+    """
+    with _opened(path) as hdus:
+        if layout.LAYOUT in hdus[0].header:
+            return layout.decode_image(hdus, layout.read_meta(hdus, "image")["image"])
+        msg = "is not a file of this platform"
+        raise ImageError(msg)
+
+
+def write_image(path: FitsSource, image: MaskedImage, *, header: Mapping[str, Any] | None = None) -> None:
+    """Write an image so that every attribute comes back.
+
+    Parameters
+    ----------
+    path
+        Path or open binary file to write to; an existing path is replaced.
+
+    image
+        Image to write.
+
+    header
+        More keywords for the primary header (provenance).
+    """
+    planes, meta = layout.encode_image(image)
+    primary = layout.primary_hdu("image", header, _origin_cards(image.origin))
+    _write(path, [primary, *planes, layout.meta_hdu({"image": meta})])
+
+
+def _origin_cards(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the provenance of an image as keywords, plain values only."""
+    plain = {k: v for k, v in origin.items() if isinstance(v, str | int | float)}
+    return {f"ORIGIN {key}": value for key, value in plain.items()}
+
+
+# --- pairs --------------------------------------------------------------------------------------
+
+
+def write_pair(
+    path: FitsSource,
+    pair: AlignedPair,
+    *,
+    header: Mapping[str, Any] | None = None,
+    with_science: bool = True,
+) -> None:
+    """Write an aligned pair.
+
+    Parameters
+    ----------
+    path
+        Path or open binary file to write to; an existing path is replaced.
+
+    pair
+        Pair to write.
+
+    header
+        More keywords for the primary header (provenance).
+
+    with_science
+        Whether the science image goes into the file too; without it, `read_pair` needs it.
+    """
+    reference, reference_meta = layout.encode_image(pair.reference, prefix="REF")
+    meta = {"reference": reference_meta, "overlap": pair.overlap, "registration": asdict(pair.registration)}
+    meta["normalization"] = None if pair.normalization is None else asdict(pair.normalization)
+    planes = list(reference)
+    if with_science:
+        science, meta["science"] = layout.encode_image(pair.science)
+        planes = [*science, *planes]
+    primary = layout.primary_hdu("pair", header, _pair_cards(pair))
+    _write(path, [primary, *planes, layout.meta_hdu(meta)])
+
+
+def _pair_cards(pair: AlignedPair) -> dict[str, Any]:
+    """Return the keywords of a pair."""
+    registration, ratio = pair.registration, pair.normalization
+    cards: dict[str, Any] = {
+        "SCIID": (pair.science.origin.get("exposure_id"), "science exposure"),
+        "REFID": (pair.reference.origin.get("exposure_id"), "reference"),
+        "OVERLAP": (pair.overlap, "share of science pixels covered"),
+        "REGMETH": (registration.method, "registration method"),
+        "REGNSTAR": (registration.n_matched, "stars matched"),
+        "REGDX": (registration.residual_offset[0], "[pix] residual offset, x"),
+        "REGDY": (registration.residual_offset[1], "[pix] residual offset, y"),
+        "REGRMSX": (registration.residual_rms[0], "[pix] residual scatter, x"),
+        "REGRMSY": (registration.residual_rms[1], "[pix] residual scatter, y"),
+    }
+    if ratio is not None:
+        cards |= {
+            "FLXRATIO": (ratio.flux_ratio, "flux in science / flux in reference"),
+            "FLXRERR": (ratio.flux_ratio_error, "1-sigma error of FLXRATIO"),
+            "FLXRPRED": (ratio.flux_ratio_predicted, "FLXRATIO by zero points"),
+            "FLXRNST": (ratio.n_stars, "stars for FLXRATIO"),
+            "SCIBKG": (ratio.science_background, "science sky level"),
+            "REFBKG": (ratio.reference_background, "reference sky level"),
+            "SCIRMS": (ratio.science_sky_rms, "science sky noise"),
+            "REFRMS": (ratio.reference_sky_rms, "reference sky noise"),
+            "SCIVSCL": (ratio.science_variance_scale, "science variance scale"),
+            "REFVSCL": (ratio.reference_variance_scale, "reference variance scale"),
+        }
+    for key, image in (("SCIFWHM", pair.science), ("REFFWHM", pair.reference)):
+        cards[key] = (None if image.psf is None else image.psf.fwhm, "[pix] FWHM of the PSF")
+    return cards
+
+
+def read_pair(path: FitsSource, *, science: MaskedImage | None = None) -> AlignedPair:
+    """Read an aligned pair.
+
+    Parameters
+    ----------
+    path
+        File that `write_pair` wrote.
+
+    science
+        The science image, for a file that was written without it.
+    """
+    with _opened(path) as hdus:
+        meta = layout.read_meta(hdus, "pair")
+        if "science" in meta:
+            science = layout.decode_image(hdus, meta["science"])
+        if science is None:
+            raise ImageError("holds no science image, and none was given")
+        reference = layout.decode_image(hdus, meta["reference"], prefix="REF")
+    if science.shape != reference.shape:
+        msg = f"{_label(path)}: the science image has shape {science.shape}, the reference {reference.shape}"
+        raise ImageError(msg)
+    ratio = meta["normalization"]
+    return AlignedPair(
+        science=science,
+        reference=reference,
+        registration=Registration(**_tuples(meta["registration"])),
+        overlap=meta["overlap"],
+        normalization=None if ratio is None else Normalization(**_tuples(ratio)),
+    )
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the lists of JSON back into the tuples that were written."""
+    return {key: _as_tuple(value) for key, value in values.items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(v) for v in value) if isinstance(value, list) else value
+
+
+# --- differences --------------------------------------------------------------------------------
+
+
+def write_difference(
+    path: FitsSource, difference: Difference, *, header: Mapping[str, Any] | None = None
+) -> None:
+    """Write a difference image with all its planes.
+
+    Parameters
+    ----------
+    path
+        Path or open binary file to write to; an existing path is replaced.
+
+    difference
+        Difference to write.
+
+    header
+        More keywords for the primary header (ids, parameters, provenance).
+    """
+    wcs_cards, tables = layout.wcs_hdus(difference.wcs, "SCI")
+    unit = None if difference.unit is None else difference.unit.to_string()
+    cards = {
+        "BUNIT": unit,
+        "FILTER": difference.band,
+        "SURVEY": difference.survey,
+        "TIMESYS": "UTC",
+        "MJD-AVG": (difference.mjd_mid, "[d] middle of the science exposure"),
+        **layout.zeropoint_cards(difference.zeropoint),
+    }
+    planes = [
+        layout.plane_hdu("SCI", difference.data, {**cards, **wcs_cards}),
+        layout.plane_hdu("VAR", difference.variance),
+        layout.plane_hdu("MASK", difference.mask, layout.mask_cards()),
+        layout.plane_hdu("PSF", difference.psf.basis),
+    ]
+    planes += [layout.plane_hdu(n, getattr(difference, key)) for key, n in _DIFFERENCE_PLANES.items()]
+    meta = {key: getattr(difference, key) for key in _DIFFERENCE_SCALARS}
+    meta |= {"unit": unit, "psf": layout.encode_psf(difference.psf), "has_wcs": difference.wcs is not None}
+    meta["zeropoint"] = None if difference.zeropoint is None else asdict(difference.zeropoint)
+    meta["planes"] = layout.plane_bits()
+    primary = layout.primary_hdu("difference", header, _difference_cards(difference))
+    _write(path, [primary, *planes, *tables, layout.meta_hdu(meta)])
+
+
+def _difference_cards(difference: Difference) -> dict[str, Any]:
+    """Return method, metrics and provenance as keywords."""
+    metrics = {f"METRIC {name}": value for name, value in difference.metrics.items()}
+    return {"METHOD": difference.method, **metrics, **_origin_cards(difference.origin)}
+
+
+def read_difference(path: FitsSource) -> Difference:
+    """Read a difference image that `write_difference` wrote."""
+    with _opened(path) as hdus:
+        meta = layout.read_meta(hdus, "difference")
+        return Difference(
+            data=layout.read_plane(hdus, "SCI"),
+            variance=layout.read_plane(hdus, "VAR"),
+            mask=layout.decode_mask(hdus, "MASK", meta["planes"]),
+            psf=layout.decode_psf(hdus, "PSF", meta["psf"]),
+            unit=layout.decode_unit(meta["unit"]),
+            wcs=layout.decode_wcs(hdus, "SCI") if meta["has_wcs"] else None,
+            zeropoint=None if meta["zeropoint"] is None else ZeroPoint(**meta["zeropoint"]),
+            **{key: layout.read_plane(hdus, name) for key, name in _DIFFERENCE_PLANES.items()},
+            **{key: meta[key] for key in _DIFFERENCE_SCALARS},
+        )
