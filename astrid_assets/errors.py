@@ -1,0 +1,79 @@
+"""The errors that users of the platform meet, one class for each thing they can do about it.
+
+Every message is one line: what went wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArchiveUnavailableError",
+    "AstridError",
+    "BadAnswerError",
+    "ConfigurationError",
+    "FieldBusyError",
+    "ImageError",
+    "NoCoverageError",
+    "NoOverlapError",
+    "PhotometryError",
+    "PsfError",
+    "RegistrationError",
+    "ScienceError",
+]
+
+
+class AstridError(Exception):
+    """Base of all errors of the platform that a user can act on."""
+
+
+class ConfigurationError(AstridError):
+    """A field, a profile or an option is wrong; the message names the file and the line."""
+
+
+class FieldBusyError(AstridError):
+    """Another run holds the lock of the field."""
+
+
+class ImageError(AstridError):
+    """A FITS file cannot be used as an image; the message says why."""
+
+
+class ArchiveUnavailableError(AstridError):
+    """An archive did not answer: an outage, to be tried again; never "nothing found"."""
+
+
+class NoCoverageError(AstridError):
+    """An archive answered that it has nothing at this position: final."""
+
+
+class BadAnswerError(AstridError):
+    """An archive sent something that is not what was asked for (truncated, not FITS, wrong length)."""
+
+
+class ScienceError(AstridError):
+    """A computation cannot be done with the given images; ``reason`` is a short key for the ledger."""
+
+    reason = "science"
+
+
+class NoOverlapError(ScienceError):
+    """Science and reference do not show the same sky."""
+
+    reason = "no_overlap"
+
+
+class RegistrationError(ScienceError):
+    """Too few matched stars, or an implausible solution."""
+
+    reason = "registration"
+
+
+class PsfError(ScienceError):
+    """Too few usable stars for a point-spread function."""
+
+    reason = "psf"
+
+
+class PhotometryError(ScienceError):
+    """Too few matched stars for a flux ratio, or an implausible ratio."""
+
+    reason = "photometry"

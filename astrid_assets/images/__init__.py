@@ -1,0 +1,31 @@
+"""What flows through the platform: images, point-spread functions, pairs and differences."""
+
+from astrid_assets.images.fits import (
+    read_difference,
+    read_image,
+    read_pair,
+    write_difference,
+    write_image,
+    write_pair,
+)
+from astrid_assets.images.image import MaskedImage, ZeroPoint
+from astrid_assets.images.masks import MASK_PLANES
+from astrid_assets.images.pairs import AlignedPair, Difference, Normalization, Registration
+from astrid_assets.images.psf import Psf
+
+__all__ = [
+    "MASK_PLANES",
+    "AlignedPair",
+    "Difference",
+    "MaskedImage",
+    "Normalization",
+    "Psf",
+    "Registration",
+    "ZeroPoint",
+    "read_difference",
+    "read_image",
+    "read_pair",
+    "write_difference",
+    "write_image",
+    "write_pair",
+]

@@ -1,0 +1,183 @@
+"""What flows from a pair of images to their difference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from astrid_assets.images.image import MaskedImage, ZeroPoint
+from astrid_assets.images.masks import BAD_BITS
+
+if TYPE_CHECKING:
+    from astropy.units import UnitBase
+    from astropy.wcs import WCS
+
+    from astrid_assets.images.psf import Psf
+
+__all__ = ["AlignedPair", "Difference", "Normalization", "Registration"]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the reference was placed on the science grid. All lengths are science pixels."""
+
+    method: str
+    """``wcs+stars``, ``wcs`` (too few stars to refine) or ``assumed`` (grids taken as equal)."""
+
+    n_matched: int = 0
+    """Stars matched between the two images."""
+
+    initial_offset: tuple[float, float] = (0.0, 0.0)
+    """Median (x, y) offset science - reference of matched stars before the refinement."""
+
+    residual_offset: tuple[float, float] = (0.0, 0.0)
+    """Median (x, y) offset after it."""
+
+    residual_rms: tuple[float, float] = (np.nan, np.nan)
+    """Robust scatter (1.4826 MAD) of the (x, y) offsets after it."""
+
+    order: int = 0
+    """Order of the polynomial of the refinement; 0 is a shift."""
+
+    coefficients: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0,), (0.0,))
+    """Offsets (x, y) in the terms of `polynomial_terms`, added to the position in the science image."""
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Parameters that put a pair on one flux scale. Fluxes are in the science image's unit."""
+
+    flux_ratio: float
+    """Flux of a source in the science image over its flux in the reference image."""
+
+    flux_ratio_error: float
+    """1-sigma error of `flux_ratio`."""
+
+    flux_ratio_scatter: float
+    """Robust relative scatter of the stars about `flux_ratio`, beyond their noise."""
+
+    flux_ratio_predicted: float | None
+    """Ratio expected from zero points (or exposure times); None if unknown."""
+
+    n_stars: int
+    """Stars the ratio was measured on."""
+
+    science_background: float
+    """Median sky level that was subtracted from the science image."""
+
+    reference_background: float
+    """The same of the reference image, in its own unit."""
+
+    science_sky_rms: float
+    """Robust standard deviation of blank science pixels."""
+
+    reference_sky_rms: float
+    """The same of the warped reference, in its own unit."""
+
+    science_variance_scale: float = 1.0
+    """Factor that the science variance was multiplied with to meet the measured sky noise."""
+
+    reference_variance_scale: float = 1.0
+    """The same of the reference."""
+
+    shift: tuple[float, float] = (0.0, 0.0)
+    """Residual (x, y) shift science - reference left to be folded into the reference PSF, pixels."""
+
+    astrometric_noise: tuple[float, float] = (0.0, 0.0)
+    """1-sigma scatter (x, y) of the registration per source, pixels, beyond photon noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedPair:
+    """A science image and its reference on the same grid."""
+
+    science: MaskedImage
+    """The science image, on its own pixels."""
+
+    reference: MaskedImage
+    """The reference resampled onto the science grid; its planes keep image names."""
+
+    registration: Registration
+    """How it got there."""
+
+    overlap: float
+    """Share of the usable science pixels that the reference covers, 0 to 1."""
+
+    normalization: Normalization | None = None
+    """Set by `astrid_assets.science.normalize`."""
+
+    def replace(self, **changes: Any) -> AlignedPair:
+        """Return a copy with some attributes changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """Science minus reference. Images are float32 ``(ny, nx)``; fluxes in the science image's unit."""
+
+    data: np.ndarray
+    """Difference image (ZOGY: D / F_D)."""
+
+    variance: np.ndarray
+    """Variance of `data`."""
+
+    mask: np.ndarray
+    """Bit planes of both images, int32; reference planes have ``REF_`` names."""
+
+    psf: Psf
+    """PSF of `data` (ZOGY: P_D)."""
+
+    score: np.ndarray
+    """Matched-filter significance without source noise (ZOGY: S); dimensionless."""
+
+    score_corrected: np.ndarray
+    """Significance with source and astrometric noise (ZOGY: S_corr); dimensionless."""
+
+    flux: np.ndarray
+    """PSF flux of a point source centred on each pixel."""
+
+    flux_error: np.ndarray
+    """1-sigma error of `flux`."""
+
+    method: str = "zogy"
+    """``zogy`` or ``classic``."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Quality metrics by name (`astrid_assets.science.quality`)."""
+
+    unit: UnitBase | None = None
+    """Unit of `data`."""
+
+    wcs: WCS | None = None
+    """WCS of the science image."""
+
+    zeropoint: ZeroPoint | None = None
+    """Zero point of the science image."""
+
+    mjd_mid: float | None = None
+    """Middle of the science exposure, MJD (UTC)."""
+
+    band: str | None = None
+    """Canonical filter name."""
+
+    survey: str = "generic"
+    """Survey profile."""
+
+    origin: dict[str, Any] = field(default_factory=dict)
+    """Provenance: ids of both images, parameters; JSON-compatible."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape ``(ny, nx)``."""
+        return self.data.shape
+
+    @property
+    def bad(self) -> np.ndarray:
+        """Boolean image of the pixels that are not to be trusted on either side."""
+        return (self.mask & BAD_BITS) != 0
+
+    def replace(self, **changes: Any) -> Difference:
+        """Return a copy with some attributes changed."""
+        return replace(self, **changes)

@@ -1,0 +1,119 @@
+"""Small operations on stamps: cutting them out, shifting them, placing them for a transform."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import fft
+
+__all__ = ["cut_stamps", "embed", "fill_bad", "odd_at_least", "shift_stamps"]
+
+
+def odd_at_least(size: float) -> int:
+    """Return the smallest odd integer that is not below ``size``."""
+    whole = int(np.ceil(size))
+    return whole + 1 - whole % 2
+
+
+def cut_stamps(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int, *, fill: float = np.nan) -> np.ndarray:
+    """Cut square stamps centred on the pixels nearest to positions.
+
+    Parameters
+    ----------
+    image
+        ``(ny, nx)``.
+
+    x, y
+        Positions, pixels; ``(n,)``.
+
+    size
+        Odd side of a stamp.
+
+    fill
+        Value outside the image.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n, size, size)``, of the type of the image.
+    """
+    half = size // 2
+    padded = np.pad(image, half, constant_values=np.asarray(fill).astype(image.dtype))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size))
+    iy = np.clip(np.rint(y).astype(int), 0, image.shape[0] - 1)
+    ix = np.clip(np.rint(x).astype(int), 0, image.shape[1] - 1)
+    return windows[iy, ix].copy()
+
+
+def shift_stamps(stamps: np.ndarray, dx: np.ndarray | float, dy: np.ndarray | float) -> np.ndarray:
+    """Move the content of stamps by a fraction of a pixel, by the shift theorem.
+
+    Exact for images without power above the Nyquist frequency. Stamps are padded by their own
+    reflection-free border of zeros, so that nothing wraps around.
+
+    Parameters
+    ----------
+    stamps
+        ``(..., ny, nx)``.
+
+    dx, dy
+        Shift of each stamp in pixels, positive to larger x and y; broadcast against the
+        leading axes.
+    """
+    ny, nx = stamps.shape[-2:]
+    size = (fft.next_fast_len(ny + 16, real=True), fft.next_fast_len(nx + 16, real=True))
+    ky = 2j * np.pi * np.fft.fftfreq(size[0])[:, None]
+    kx = 2j * np.pi * np.fft.rfftfreq(size[1])[None, :]
+    dx = np.asarray(dx, float)[..., None, None]
+    dy = np.asarray(dy, float)[..., None, None]
+    phase = np.exp(-(kx * dx + ky * dy))
+    return fft.irfft2(fft.rfft2(stamps, size) * phase, size)[..., :ny, :nx]
+
+
+def embed(stamp: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Place an odd-sized stamp in an image of zeros with its centre at pixel (0, 0), wrapping around.
+
+    A stamp larger than the image is cut symmetrically.
+    """
+    ny, nx = stamp.shape
+    cut_y, cut_x = max(0, (ny - shape[0] + 1) // 2), max(0, (nx - shape[1] + 1) // 2)
+    stamp = stamp[cut_y : ny - cut_y, cut_x : nx - cut_x]
+    ny, nx = stamp.shape
+    image = np.zeros(shape, np.float32)
+    image[:ny, :nx] = stamp
+    return np.roll(image, (-(ny // 2), -(nx // 2)), axis=(0, 1))
+
+
+def fill_bad(data: np.ndarray, bad: np.ndarray, *, sigma: float = 1.5) -> np.ndarray:
+    """Replace bad pixels by a Gaussian-weighted mean of the good ones around them.
+
+    Where there is no good pixel within four widths the width is doubled up to 8 sigma; what
+    is left is set to zero, the background.
+
+    Parameters
+    ----------
+    data
+        Background-subtracted image ``(ny, nx)``.
+
+    bad
+        Boolean image of the pixels to replace.
+
+    sigma
+        Width of the Gaussian, pixels.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    if not bad.any():
+        return data
+    filled = np.where(bad, 0, data).astype(np.float32)
+    good = (~bad).astype(np.float32)
+    left = bad.copy()
+    for width in (sigma, 2 * sigma, 4 * sigma, 8 * sigma):
+        weight = gaussian_filter(good, width)
+        usable = left & (weight > 0.05)
+        if usable.any():
+            smooth = gaussian_filter(np.where(bad, 0, data).astype(np.float32), width)
+            filled[usable] = smooth[usable] / weight[usable]
+            left &= ~usable
+        if not left.any():
+            break
+    return filled

@@ -1,0 +1,189 @@
+"""Sources of a single image, and the stars among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+
+__all__ = ["Sources", "find_sources", "select_stars"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Sources of an image; arrays of equal length, brightest first. Pixels are 0-based."""
+
+    x: np.ndarray
+    """Windowed centroid, pixels."""
+
+    y: np.ndarray
+    """Windowed centroid, pixels."""
+
+    flux: np.ndarray
+    """Flux in an aperture of radius `aperture`."""
+
+    flux_error: np.ndarray
+    """Its 1-sigma error."""
+
+    radius: np.ndarray
+    """Half-light radius, pixels."""
+
+    elongation: np.ndarray
+    """Major over minor axis."""
+
+    peak: np.ndarray
+    """Highest pixel."""
+
+    flagged: np.ndarray
+    """Whether the source is blended, truncated or touches bad pixels."""
+
+    aperture: float
+    """Radius of the flux aperture, pixels."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: np.ndarray) -> Sources:
+        columns = (self.x, self.y, self.flux, self.flux_error, self.radius, self.elongation, self.peak, self.flagged)
+        return Sources(*(column[index] for column in columns), aperture=self.aperture)
+
+    @property
+    def snr(self) -> np.ndarray:
+        """Signal-to-noise ratio of the aperture flux."""
+        return self.flux / self.flux_error
+
+
+def find_sources(
+    data: np.ndarray, rms: np.ndarray, bad: np.ndarray, *, threshold: float = 5.0, limit: int = 3000
+) -> Sources:
+    """Detect and measure the sources of a background-subtracted image.
+
+    Parameters
+    ----------
+    data
+        Image ``(ny, nx)``, float32.
+
+    rms
+        Noise of a blank pixel.
+
+    bad
+        Boolean image of pixels not to be trusted; they take no part in the detection.
+
+    threshold
+        Detection threshold in units of `rms`, per pixel after SEP's 3 x 3 filter.
+
+    limit
+        Largest number of sources that are measured, the brightest.
+    """
+    sep.set_extract_pixstack(max(300_000, data.size // 4))
+    clean = np.ascontiguousarray(np.where(bad, 0, data), np.float32)
+    found = sep.extract(clean, threshold, err=rms, mask=bad, minarea=4, deblend_nthresh=16, deblend_cont=0.01)
+    found = found[np.argsort(-found["flux"])][:limit]
+    if len(found) == 0:
+        empty = np.zeros(0)
+        return Sources(*(empty,) * 7, flagged=np.zeros(0, bool), aperture=4.0)
+    x, y = found["x"], found["y"]
+    reach = np.maximum(6.0 * found["a"], 4.0)
+    radius, _ = sep.flux_radius(clean, x, y, reach, 0.5, mask=bad, subpix=5)
+    typical = float(np.clip(np.median(radius), 0.8, 10.0))
+    x_win, y_win, lost = sep.winpos(clean, x, y, np.full(len(x), 2.0 / 2.35 * typical), mask=bad)
+    aperture = max(2.0, 2.5 * typical)
+    flux, error, flag = sep.sum_circle(clean, x_win, y_win, aperture, err=rms, mask=bad, subpix=5)
+    touched = sep.sum_circle(bad.astype(np.float32), x_win, y_win, aperture, subpix=1)[0] > 0
+    return Sources(
+        x=x_win,
+        y=y_win,
+        flux=flux,
+        flux_error=np.maximum(error, 1e-30),
+        radius=radius,
+        elongation=found["a"] / np.maximum(found["b"], 1e-3),
+        peak=found["peak"],
+        flagged=(lost != 0) | touched | (found["flag"] != 0) | (flag != 0),
+        aperture=aperture,
+    )
+
+
+def select_stars(
+    sources: Sources,
+    shape: tuple[int, int],
+    *,
+    saturation: float | None = None,
+    min_snr: float = 20.0,
+    isolation: float | None = None,
+    margin: int = 5,
+    width: float = 0.12,
+) -> np.ndarray:
+    """Choose isolated, unsaturated point sources.
+
+    Point sources share one half-light radius: the densest place among the radii of the bright
+    sources, on the side of the small ones. Galaxies are larger, cosmic rays smaller.
+
+    Parameters
+    ----------
+    sources
+        From `find_sources`.
+
+    shape
+        Shape of the image.
+
+    saturation
+        Background-subtracted level above which a peak is not linear.
+
+    min_snr
+        Lowest signal-to-noise ratio.
+
+    isolation
+        Smallest distance to a neighbour of more than 5 % of the flux, pixels; twice the flux
+        aperture by default.
+
+    margin
+        Smallest distance to the edge, pixels.
+
+    width
+        Half-width of the accepted range of radii, relative.
+
+    Returns
+    -------
+    numpy.ndarray
+        Indices into `sources`, brightest first.
+    """
+    if len(sources) == 0:
+        return np.zeros(0, int)
+    ny, nx = shape
+    good = ~sources.flagged & (sources.snr > min_snr) & (sources.elongation < 1.6) & (sources.radius > 0.5)
+    good &= (sources.x > margin) & (sources.x < nx - 1 - margin)
+    good &= (sources.y > margin) & (sources.y < ny - 1 - margin)
+    if saturation is not None:
+        good &= sources.peak < 0.8 * saturation
+    if good.sum() < 3:
+        return np.flatnonzero(good)
+    locus = _stellar_radius(sources.radius[good], sources.snr[good])
+    scatter = width + 2.0 / np.maximum(sources.snr, 1.0)
+    good &= np.abs(sources.radius / locus - 1.0) < scatter
+    index = np.flatnonzero(good)
+    distance = 2.0 * sources.aperture if isolation is None else isolation
+    return index[_is_isolated(sources, index, distance)]
+
+
+def _stellar_radius(radius: np.ndarray, snr: np.ndarray) -> float:
+    """Return the radius around which most bright sources lie (half-sample mode)."""
+    bright = np.sort(radius[np.argsort(-snr)][: max(20, len(radius) // 2)])
+    while len(bright) > 4:
+        half = (len(bright) + 1) // 2
+        start = int(np.argmin(bright[half - 1 :] - bright[: len(bright) - half + 1]))
+        bright = bright[start : start + half]
+    return float(np.median(bright))
+
+
+def _is_isolated(sources: Sources, index: np.ndarray, distance: float) -> np.ndarray:
+    """Return which of the sources have no neighbour of more than 5 % of their flux nearby."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(np.c_[sources.x, sources.y])
+    neighbours = tree.query_ball_point(np.c_[sources.x[index], sources.y[index]], distance)
+    alone = [
+        all(j == i or sources.flux[j] < 0.05 * sources.flux[i] for j in near)
+        for i, near in zip(index, neighbours, strict=True)
+    ]
+    return np.array(alone, bool)
