@@ -31,7 +31,7 @@ lint: $(READY)
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	    --only-binary :all: --extra test --upgrade --quiet pyproject.toml -o requirements.lock
+	    --only-binary :all: --no-strip-extras --extra test --upgrade --quiet pyproject.toml -o requirements.lock
 
 setup: $(READY)
 
