@@ -32,6 +32,9 @@ class StarFits:
     y: np.ndarray
     """Fitted position, pixels."""
 
+    position_error: np.ndarray
+    """1-sigma error of a coordinate from the variance plane, mean of both axes, pixels."""
+
     chi2: np.ndarray
     """Reduced chi-square within the fit radius."""
 
@@ -134,7 +137,7 @@ def fit_stars(
     stars = _Stamps.cut(data, variance, bad, np.asarray(x, float), np.asarray(y, float), psf.shape[0])
     for _ in range(iterations):
         stars.refine(psf)
-    return StarFits(stars.flux, stars.flux_error, stars.x, stars.y, stars.chi2)
+    return StarFits(stars.flux, stars.flux_error, stars.x, stars.y, stars.position_error, stars.chi2)
 
 
 def _rough_fwhm(data: np.ndarray, bad: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
@@ -163,6 +166,7 @@ class _Stamps:
         middle = slice(size // 2 - 3, size // 2 + 4)
         self.flux = np.maximum((data * (weight > 0))[:, middle, middle].sum(axis=(1, 2)), 1e-30)
         self.flux_error = np.full(n, np.nan)
+        self.position_error = np.full(n, np.nan)
         self.chi2 = np.ones(n)
         self.failed = np.zeros(n, bool)
 
@@ -253,6 +257,7 @@ class _Stamps:
         self.x = np.where(self.failed, self.ix, self.x)
         self.y = np.where(self.failed, self.iy, self.y)
         self.flux_error = np.where(self.failed, np.nan, 1.0 / scale[:, 0])
+        self.position_error = np.where(self.failed, np.nan, 0.5 / scale[:, 1] + 0.5 / scale[:, 2])
         used = (weight > 0).sum(axis=(1, 2))
         residual = self.data - self.flux[:, None, None] * model
         self.chi2 = (weight * residual**2).sum(axis=(1, 2)) / np.maximum(used - 3, 1)
