@@ -1,0 +1,1 @@
+"""Asset checks: they report the colours that the assets stored, and compute nothing."""
