@@ -13,8 +13,8 @@ from astrid_assets.home import dagster_home
 
 __all__ = ["DEMO_CLOCK", "from_mjd", "now_mjd", "parse_time", "pin_simulated_clock", "simulated_now"]
 
-DEMO_CLOCK = 60945.0
-"""MJD (2025-09-27) at which the demo stands still, so that its numbers are the same on every date."""
+DEMO_CLOCK = 60957.0
+"""MJD (2025-10-09) at which the demo stands still, so that its numbers are the same on every date."""
 
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
 _CLOCK_FILE = "simulated_clock"
@@ -36,7 +36,7 @@ def parse_time(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        msg = f"{text!r} is neither an ISO date (2025-09-27, 2025-09-27T03:00:00) nor an MJD"
+        msg = f"{text!r} is neither an ISO date (2025-10-09, 2025-10-09T03:00:00) nor an MJD"
         raise ValueError(msg) from error
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (moment - _MJD_ZERO) / timedelta(days=1)

@@ -280,7 +280,16 @@ class SimulatedOptions(_Strict):
     """Pixels of an exposure, (ny, nx)."""
 
     dirt: bool = True
-    """Whether exposures have the dirt of real life: cosmic rays, trails, clouds, broken files."""
+    """Whether exposures have the dirt of real life: cosmic rays, trails, clouds, a pointing offset."""
+
+    corrupt: bool = True
+    """Whether now and then a file arrives truncated, without a keyword or with a wrong WCS."""
+
+    corrupt_rate: float = pydantic.Field(default=0.05, ge=0, le=1)
+    """Share of the science files that arrive corrupt."""
+
+    transient_rate: float = pydantic.Field(default=4.0, ge=0)
+    """Transients per square degree and day; far above nature, so that every field has some."""
 
     @pydantic.field_validator("shape")
     @classmethod
@@ -391,6 +400,9 @@ class Field(_Strict):
                 _refuse(archive, f"has no effect: the field does not use archive {archive!r}")
         if "local" in self.archives and self.local is None:
             _refuse("archives", "archive 'local' needs an option block 'local' with a folder")
+        if self.simulated is not None and not self.simulated.corrupt:
+            if "corrupt_rate" in self.simulated.model_fields_set:
+                _refuse("simulated", "corrupt_rate has no effect beside corrupt: false")
         if self.event is not None and "guard_days" in self.model_fields_set:
             _refuse("guard_days", "has no effect beside an event; set event.guard_days")
         return self
