@@ -98,12 +98,23 @@ class Psf:
         ny, nx = self.image_shape
         return fwhm_of(self.at((nx - 1) / 2, (ny - 1) / 2))
 
-    def at(self, x: float, y: float) -> np.ndarray:
-        """Return the unit-sum stamp at image position (x, y); float64 ``(ny, nx)``."""
+    def at(self, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+        """Return the unit-sum stamp at image positions (x, y).
+
+        Parameters
+        ----------
+        x, y
+            Positions, pixels; scalars or arrays of the same shape.
+
+        Returns
+        -------
+        numpy.ndarray
+            float64, the shape of ``x`` followed by ``(ny, nx)``.
+        """
         ny, nx = self.image_shape
-        u = 2.0 * x / max(nx - 1, 1) - 1.0
-        v = 2.0 * y / max(ny - 1, 1) - 1.0
         # the polynomial is only supported inside the image
-        terms = polynomial_terms(np.clip(u, -1, 1), np.clip(v, -1, 1), self.order)
-        stamp = np.tensordot(terms, self.basis.astype(float), axes=1)
-        return stamp / stamp.sum()
+        u = np.clip(2.0 * np.asarray(x, float) / max(nx - 1, 1) - 1.0, -1, 1)
+        v = np.clip(2.0 * np.asarray(y, float) / max(ny - 1, 1) - 1.0, -1, 1)
+        terms = polynomial_terms(u, v, self.order)
+        stamps = np.tensordot(np.moveaxis(terms, 0, -1), self.basis.astype(float), axes=1)
+        return stamps / stamps.sum(axis=(-2, -1), keepdims=True)

@@ -193,11 +193,7 @@ def _models(difference: Difference, x: np.ndarray, y: np.ndarray, size: int) -> 
     if len(x) == 0:
         return np.zeros((0, size, size))
     psf = difference.psf
-    if psf.order == 0:
-        whole = np.broadcast_to(psf.at(0, 0), (len(x), *psf.shape))
-    else:
-        whole = np.array([psf.at(a, b) for a, b in zip(x, y, strict=True)])
-    shifted = shift_stamps(whole, x - np.rint(x), y - np.rint(y))
+    shifted = shift_stamps(psf.at(x, y), x - np.rint(x), y - np.rint(y))
     cut_y, cut_x = (psf.shape[0] - size) // 2, (psf.shape[1] - size) // 2
     if min(cut_y, cut_x) < 0:
         pad = max(-cut_y, -cut_x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import maximum_filter
 
 from astrid_assets.errors import PsfError
 from astrid_assets.images.psf import Psf, polynomial_terms
@@ -14,6 +15,14 @@ __all__ = ["StarFits", "fit_stars", "measure_psf"]
 
 MIN_STARS = (3, 15, 40)
 """Stars needed for a PSF of order 0, 1, 2: five for each coefficient stamp, three at least."""
+
+MODEL_ERROR = 0.01
+"""Error of the empirical PSF relative to its value, as far as the weights of the stars go."""
+
+VARIATION = 0.2
+"""Expected relative variation of a PSF pixel over an image (ZTF, DECam: 10 % in FWHM)."""
+
+_EDGE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +57,7 @@ def measure_psf(
     *,
     size: int | None = None,
     max_order: int = 2,
-    max_stars: int = 200,
+    max_stars: int = 150,
     iterations: int = 4,
 ) -> Psf:
     """Measure an empirical PSF that varies as a polynomial over the image.
@@ -70,7 +79,7 @@ def measure_psf(
         Positions of isolated, unsaturated stars, brightest first.
 
     size
-        Odd side of the stamps; ten times the FWHM, between 25 and 61, by default.
+        Odd side of the stamps; 14 times the FWHM, between 31 and 71, by default.
 
     max_order
         Highest order of the polynomial; it drops where there are too few stars.
@@ -89,8 +98,9 @@ def measure_psf(
     x, y = np.asarray(x, float)[:max_stars], np.asarray(y, float)[:max_stars]
     if len(x) < MIN_STARS[0]:
         raise PsfError(f"{len(x)} usable stars for a PSF, {MIN_STARS[0]} needed; give a PSF file or a wider field")
-    size = size or odd_at_least(np.clip(10.0 * _rough_fwhm(data, bad, x, y), 25, 61))
-    stars = _Stamps.cut(data, variance, bad, x, y, size)
+    size = size or odd_at_least(np.clip(14.0 * _rough_fwhm(data, bad, x, y), 31, 71))
+    # shifting a stamp spoils its edge: measure on more and cut it off
+    stars = _Stamps.cut(data, variance, bad, x, y, size + 2 * _EDGE)
     keep = stars.usable()
     psf = None
     for _ in range(iterations):
@@ -102,7 +112,7 @@ def measure_psf(
         stars.refine(psf)
         keep = stars.usable() & stars.agreeing()
     return Psf(
-        psf.basis,
+        psf.basis[:, _EDGE:-_EDGE, _EDGE:-_EDGE],
         data.shape,
         order=psf.order,
         n_stars=int(keep.sum()),
@@ -153,6 +163,32 @@ def _rough_fwhm(data: np.ndarray, bad: np.ndarray, x: np.ndarray, y: np.ndarray)
     return fwhm_of(np.median(filled, axis=0))
 
 
+def _weighted_polynomial(stamps: np.ndarray, precision: np.ndarray, terms: np.ndarray) -> np.ndarray:
+    """Fit a polynomial to each pixel of normalized stars.
+
+    The variation over the image is expected to be a fraction of the mean PSF (`VARIATION`): a
+    prior that keeps noise out of the wings, where no variation could be measured.
+
+    Parameters
+    ----------
+    stamps, precision
+        Normalized stars and their inverse variance, ``(n, ny, nx)``.
+
+    terms
+        Polynomial terms of each star, ``(n, n_terms)``.
+    """
+    mean = (precision * stamps).sum(axis=0) / precision.sum(axis=0)
+    if terms.shape[1] == 1:
+        return mean[None]
+    scale = VARIATION * maximum_filter(np.abs(mean), 3) + 1e-7
+    normal = np.einsum("nk,nl,nyx->yxkl", terms, terms, precision, optimize=True)
+    right = np.einsum("nk,nyx->yxk", terms, precision * stamps, optimize=True)
+    prior = np.zeros(normal.shape[-1])
+    prior[1:] = 1.0
+    normal += (prior * np.eye(len(prior))) / scale[:, :, None, None] ** 2
+    return np.moveaxis(np.linalg.solve(normal, right[..., None])[..., 0], -1, 0)
+
+
 class _Stamps:
     """Stars cut out of an image, and what is known of each so far."""
 
@@ -193,8 +229,7 @@ class _Stamps:
 
     def model(self, psf: Psf) -> np.ndarray:
         """Return the unit-flux model of each star on its pixels."""
-        stamps = np.array([psf.at(x, y) for x, y in zip(self.x, self.y, strict=True)])
-        return shift_stamps(stamps, self.x - self.ix, self.y - self.iy)
+        return shift_stamps(psf.at(self.x, self.y), self.x - self.ix, self.y - self.iy)
 
     def solve(self, keep: np.ndarray, order: int, shape: tuple[int, int], previous: Psf | None) -> Psf:
         """Return the polynomial PSF of the kept stars."""
@@ -209,17 +244,28 @@ class _Stamps:
             data = np.where(weight > 0, data, expected)
         dx, dy = (self.ix - self.x)[keep], (self.iy - self.y)[keep]
         normal = shift_stamps(data / flux, dx, dy)
-        # one weight for each star: a weight for each pixel would favour low pixels
-        typical = np.nan_to_num(np.nanmedian(np.where(weight > 0, weight, np.nan), axis=(1, 2)), nan=0.0)
-        star_weight = np.sqrt(typical) * self.flux[keep]
-        # the brightest star shall not decide alone
-        star_weight = np.minimum(star_weight, 3.0 * np.median(star_weight))
+        if previous is None:
+            # a median is a start that no neighbour of a bright star can spoil
+            bright = np.argsort(-self.flux[keep])[: max(MIN_STARS[0], len(normal) // 2)]
+            start = np.median(normal[bright], axis=0)
+            return Psf(self._centred(start[None] / start.sum()), shape, source="stars")
         ny, nx = shape
         terms = polynomial_terms(2 * self.x[keep] / (nx - 1) - 1, 2 * self.y[keep] / (ny - 1) - 1, order).T
-        design = terms * star_weight[:, None]
-        target = normal.reshape(len(normal), -1) * star_weight[:, None]
-        solution = np.linalg.lstsq(design, target, rcond=None)[0].reshape(-1, *data.shape[1:])
-        return Psf(self._centred(solution / solution[0].sum()), shape, order=order, source="stars")
+        basis = _weighted_polynomial(normal, self._precision(keep, previous), terms)
+        return Psf(self._centred(basis / basis[0].sum()), shape, order=order, source="stars")
+
+    def _precision(self, keep: np.ndarray, previous: Psf) -> np.ndarray:
+        """Return the inverse variance of each pixel of the normalized stars.
+
+        To the noise of the pixels comes the error of the model itself, one per cent, so that
+        the core is not decided by the one brightest star.
+        """
+        typical = np.nanmedian(np.where(self.weight[keep] > 0, self.weight[keep], np.nan), axis=(1, 2), keepdims=True)
+        variance = 1.0 / np.where(self.weight[keep] > 0, self.weight[keep], typical)
+        flux = self.flux[keep][:, None, None]
+        relative = variance / flux**2
+        centre = previous.at((previous.image_shape[1] - 1) / 2, (previous.image_shape[0] - 1) / 2)
+        return 1.0 / (relative + (MODEL_ERROR * centre) ** 2)
 
     @staticmethod
     def _centred(basis: np.ndarray) -> np.ndarray:

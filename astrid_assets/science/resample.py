@@ -65,8 +65,7 @@ def shift_stamps(stamps: np.ndarray, dx: np.ndarray | float, dy: np.ndarray | fl
     kx = 2j * np.pi * np.fft.rfftfreq(size[1])[None, :]
     dx = np.asarray(dx, float)[..., None, None]
     dy = np.asarray(dy, float)[..., None, None]
-    phase = np.exp(-(kx * dx + ky * dy))
-    return fft.irfft2(fft.rfft2(stamps, size) * phase, size)[..., :ny, :nx]
+    return fft.irfft2(fft.rfft2(stamps, size) * (np.exp(-ky * dy) * np.exp(-kx * dx)), size)[..., :ny, :nx]
 
 
 def embed(stamp: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
