@@ -16,7 +16,9 @@ from astrid_assets import __version__
 from astrid_assets.cli.difference import difference
 from astrid_assets.cli.fields import fields
 from astrid_assets.cli.output import print_json
-from astrid_assets.cli.run import demo, plan, run
+from astrid_assets.cli.demo import demo
+from astrid_assets.cli.plan import plan
+from astrid_assets.cli.run import run
 from astrid_assets.errors import AstridError
 
 __all__ = ["astrid", "main"]

@@ -94,14 +94,12 @@ def difference_pair(
         A file cannot be read, or the pair cannot be differenced.
     """
     from astrid_assets.images import read_image
-    from astrid_assets.science import align, classic, detect, normalize, prepare, zogy
+    from astrid_assets.science import align, classic, detect, normalize, zogy
 
     started = time.perf_counter()
     known = {"gain": gain, "saturation": saturation}
     assume = {name: value for name, value in known.items() if value is not None}
-    images = [
-        prepare(_named(read_image(path, survey=survey, **assume), path)) for path in (science, reference)
-    ]
+    images = [_named(read_image(path, survey=survey, **assume), path) for path in (science, reference)]
     pair = normalize(align(*images, assume_aligned=assume_aligned))
     results = {"zogy": zogy(pair), "classic": classic(pair)}
     table = detect(results["zogy"], pair=pair, threshold=threshold)

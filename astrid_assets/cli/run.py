@@ -1,5 +1,5 @@
-"""``astrid run``, ``plan`` and ``demo``: fields through the graph."""
+"""``astrid run``."""
 
 import click
 
-run = demo = plan = click.Command("run")
+run = click.Command("run")

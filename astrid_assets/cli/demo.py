@@ -1,0 +1,5 @@
+"""``astrid demo``."""
+
+import click
+
+demo = click.Command("demo")
