@@ -115,7 +115,7 @@ def test_only_storage_writes_results():
     )
     allowed = ("astrid_assets.storage", "astrid_assets.archives", "astrid_assets.images", "astrid_assets.cli")
     # the registry and the demo clock are configuration, figures are drawn into memory
-    settings = ("astrid_assets.fields", "astrid_assets.clock", "astrid_assets.reports.figures")
+    settings = ("astrid_assets.fields", "astrid_assets.clock", "astrid_assets.reports")
     found = {
         module: hits
         for module in modules()

@@ -122,7 +122,7 @@ def _write(folder: Path, pair: AlignedPair, results: dict[str, Difference], tabl
     import pyarrow.csv
 
     from astrid_assets.images import write_difference
-    from astrid_assets.reports.figures import difference_figure
+    from astrid_assets.reports.pair_figure import difference_figure
     from astrid_assets.storage import Store
 
     store = Store(str(folder))
