@@ -52,8 +52,8 @@ def difference_figure(pair: AlignedPair, difference: Difference, candidates: pa.
     for axis, (title, data, limits) in zip(axes, panels, strict=False):
         _image(axis, data, limits, title)
     _mark(axes[3], candidates)
-    bad = np.where(difference.bad, 1.0, np.nan)
-    _image(axes[4], bad, (0.0, 1.0), f"not trusted ({np.mean(difference.bad):.1%})")
+    good = (~difference.bad).astype(np.float32)
+    _image(axes[4], good, (0.0, 1.0), f"black: not trusted ({np.mean(difference.bad):.1%})")
     _histogram(axes[5], difference)
     stream = io.BytesIO()
     figure.savefig(stream, dpi=80)
