@@ -266,7 +266,7 @@ def test_half_a_reference_covers_half():
     mask[:, :128] = bits("NO_DATA")
     metrics = reference_metrics(reference.replace(mask=mask), image())
     assert metrics["template_coverage"] == pytest.approx(0.5, abs=0.02)
-    assert judge(metrics, "references")["template_coverage"] == "yellow"
+    assert judge(metrics, "aligned_pairs")["template_coverage"] == "yellow"
 
 
 def test_no_overlap_covers_nothing():
