@@ -27,7 +27,7 @@ __all__ = ["Outcome", "default_workers", "executor", "run_exposures", "shut_down
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_PRELOAD = ("astrid_assets.assets.exposures", "astrid_assets.assets.preload")
+_PRELOAD = ("astrid_assets.assets.recipes",)
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 _pool: ProcessPoolExecutor | None = None

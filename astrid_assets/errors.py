@@ -14,6 +14,7 @@ __all__ = [
     "ImageError",
     "NoCoverageError",
     "NoOverlapError",
+    "NoReferenceError",
     "PhotometryError",
     "PsfError",
     "RegistrationError",
@@ -59,6 +60,12 @@ class NoOverlapError(ScienceError):
     """Science and reference do not show the same sky."""
 
     reason = "no_overlap"
+
+
+class NoReferenceError(ScienceError):
+    """The reference of the exposure could not be made."""
+
+    reason = "no_reference"
 
 
 class RegistrationError(ScienceError):

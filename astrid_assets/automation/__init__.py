@@ -1,0 +1,1 @@
+"""Jobs, sensors, locks of runs, and running fields from a program."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from astrid_assets.storage.store import Row, Store
 
-__all__ = ["exposure_documents", "ledger", "write_metadata"]
+__all__ = ["ledger", "write_metadata"]
 
 _IDENTITY = ("exposure_id", "archive", "survey", "band", "pairing_key", "role", "reference_id", "mjd_mid")
 
@@ -29,38 +29,50 @@ def ledger(sky_field: str, store: Store) -> pa.Table:
 
     observations = store.manifest(ASSETS[0], sky_field)
     offered = [] if observations is None else observations.to_pylist()
-    states = {asset: _states(store, asset, sky_field) for asset in ASSETS[1:]}
+    states = {asset: _by_exposure(store.manifest(asset, sky_field)) for asset in ASSETS[1:]}
     rows = [_ledger_row(row, states) for row in offered]
     return pa.table({name: [row[name] for row in rows] for name in _ledger_columns()}, _ledger_schema())
 
 
-def exposure_documents(sky_field: str, store: Store, exposure_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return what the JSON files of some exposures hold: identity, sky, time, files and states."""
-    observations = store.manifest(ASSETS[0], sky_field)
-    offered = {} if observations is None else {r["exposure_id"]: r for r in observations.to_pylist()}
-    rows = {asset: _rows(store, asset, sky_field) for asset in ASSETS[1:]}
-    wanted = set(exposure_ids) & set(offered)
-    return {name: _document(sky_field, offered[name], rows) for name in sorted(wanted)}
+def write_metadata(
+    sky_field: str, store: Store, exposure_ids: Iterable[str], *, newer: Mapping[str, pa.Table] | None = None
+) -> None:
+    """Write ``metadata/<field>/<exposure>.json`` of some exposures: identity, sky, time, files, states.
+
+    Parameters
+    ----------
+    sky_field
+        Name of the field.
+
+    store
+        The results.
+
+    exposure_ids
+        Exposures of the table of observations.
+
+    newer
+        Manifests by asset that are not written yet.
+    """
+    wanted = set(exposure_ids)
+    if not wanted:
+        return
+    tables = {asset: (newer or {}).get(asset) or store.manifest(asset, sky_field) for asset in ASSETS}
+    states = {asset: _by_exposure(tables[asset]) for asset in ASSETS[1:]}
+    for offered in [] if tables[ASSETS[0]] is None else tables[ASSETS[0]].to_pylist():
+        name = offered["exposure_id"]
+        if name in wanted:
+            path = f"{METADATA_FOLDER}/{sky_field}/{name}.json"
+            store.write_json(path, _document(sky_field, offered, states))
 
 
-def write_metadata(sky_field: str, store: Store, exposure_ids: Iterable[str]) -> None:
-    """Write ``metadata/<field>/<exposure>.json`` of some exposures."""
-    for name, document in exposure_documents(sky_field, store, exposure_ids).items():
-        store.write_json(f"{METADATA_FOLDER}/{sky_field}/{name}.json", document)
+def _by_exposure(table: pa.Table | None) -> dict[str, Row]:
+    """Return the rows of a manifest by exposure; members of a reference share its row.
 
-
-def _rows(store: Store, asset: str, sky_field: str) -> dict[str, Row]:
-    """Return the rows of a manifest by exposure; a superseded row gives way to its successor."""
-    table = store.manifest(asset, sky_field)
-    rows = [] if table is None else table.to_pylist()
-    return {r["exposure_id"]: r for r in sorted(rows, key=lambda r: r["state"] != "superseded")}
-
-
-def _states(store: Store, asset: str, sky_field: str) -> dict[str, Row]:
-    """Return the rows by exposure; members of a reference share its state."""
-    rows = _rows(store, asset, sky_field)
-    members = {m: row for row in rows.values() for m in row.get("members") or ()}
-    return members | rows
+    A superseded row gives way to its successor.
+    """
+    rows = [] if table is None else sorted(table.to_pylist(), key=lambda r: r["state"] != "superseded")
+    members = {m: row for row in rows for m in row.get("members") or ()}
+    return members | {row["exposure_id"]: row for row in rows}
 
 
 def _ledger_columns() -> list[str]:

@@ -1,0 +1,102 @@
+"""Footprints of images on the sky: convex polygons of (ra, dec) corners, in degrees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["centre", "coverage", "polygon_area", "touches_circle"]
+
+Footprint = Sequence[tuple[float, float]]
+
+
+def centre(footprint: Footprint) -> tuple[float, float]:
+    """Return the (ra, dec) of the mean direction of the corners."""
+    ra, dec = np.radians(np.asarray(footprint, float)).T
+    x, y, z = np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)
+    lon = np.degrees(np.arctan2(y.mean(), x.mean())) % 360.0
+    lat = np.degrees(np.arctan2(z.mean(), np.hypot(x.mean(), y.mean())))
+    return float(lon), float(lat)
+
+
+def coverage(of: Footprint, by: Footprint) -> float:
+    """Return the share of the area of one footprint that another covers, 0 to 1.
+
+    Both are clipped on the plane that touches the sky at the centre of the first (gnomonic
+    projection; corners more than 80 deg away count as no overlap). Sides are great circles, which
+    that projection keeps straight, so that the clipping is exact; areas are those of the plane,
+    right to 0.1 % for images up to 3 deg wide.
+
+    Parameters
+    ----------
+    of, by
+        Corners (ra, dec) in order around each image, either way; convex.
+    """
+    tangent = centre(of)
+    mine, other = _project(of, tangent), _project(by, tangent)
+    if mine is None or other is None:
+        return 0.0
+    area = polygon_area(mine)
+    return float(min(1.0, polygon_area(_clip(mine, other)) / area)) if area > 0 else 0.0
+
+
+def touches_circle(footprint: Footprint, ra: float, dec: float, radius: float) -> bool:
+    """Tell whether a footprint has a point in common with a circle on the sky; all in degrees."""
+    corners = _project(footprint, (ra, dec))
+    if corners is None:
+        return False
+    limit = np.tan(np.radians(radius))
+    following = np.roll(corners, -1, axis=0)
+    side = following - corners
+    length2 = np.maximum((side**2).sum(1), 1e-300)
+    along = np.clip(-(corners * side).sum(1) / length2, 0, 1)
+    nearest = np.hypot(*(corners + along[:, None] * side).T).min()
+    turn = corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]
+    inside = bool((turn >= 0).all() or (turn <= 0).all())
+    return inside or bool(nearest <= limit)
+
+
+def polygon_area(corners: np.ndarray) -> float:
+    """Return the area of a polygon of corners ``(n, 2)`` (shoelace formula)."""
+    if len(corners) < 3:
+        return 0.0
+    x, y = corners.T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+
+
+def _project(footprint: Footprint, tangent: tuple[float, float]) -> np.ndarray | None:
+    """Return gnomonic coordinates ``(n, 2)`` about a point, or None if a corner lies too far away."""
+    ra, dec = np.radians(np.asarray(footprint, float)).T
+    ra0, dec0 = np.radians(tangent)
+    cosine = np.sin(dec0) * np.sin(dec) + np.cos(dec0) * np.cos(dec) * np.cos(ra - ra0)
+    if (cosine < np.cos(np.radians(80.0))).any():
+        return None
+    x = np.cos(dec) * np.sin(ra - ra0) / cosine
+    y = (np.cos(dec0) * np.sin(dec) - np.sin(dec0) * np.cos(dec) * np.cos(ra - ra0)) / cosine
+    return np.stack([x, y], axis=1)
+
+
+def _clip(subject: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Return the part of a polygon inside a convex one (Sutherland & Hodgman 1974)."""
+    x, y = window.T
+    if x @ np.roll(y, -1) - y @ np.roll(x, -1) < 0:
+        window = window[::-1]
+    for start, end in zip(window, np.roll(window, -1, axis=0), strict=True):
+        if len(subject) == 0:
+            break
+        subject = _clip_side(subject, start, end - start)
+    return subject
+
+
+def _clip_side(subject: np.ndarray, start: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """Keep what lies to the left of a line."""
+    height = side[0] * (subject[:, 1] - start[1]) - side[1] * (subject[:, 0] - start[0])
+    kept: list[np.ndarray] = []
+    for i, (point, h) in enumerate(zip(subject, height, strict=True)):
+        j = (i + 1) % len(subject)
+        if h >= 0:
+            kept.append(point)
+        if (h >= 0) != (height[j] >= 0):
+            kept.append(point + (subject[j] - point) * h / (h - height[j]))
+    return np.array(kept).reshape(-1, 2)

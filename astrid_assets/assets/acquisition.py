@@ -1,0 +1,197 @@
+"""Acquisition: what the archives offer, and the images that are wanted."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from astrid_assets.archives.planning import OBSERVATION_COLUMNS, Plan, plan
+from astrid_assets.assets.common import (
+    ARCHIVE_POOL,
+    ARCHIVE_RETRIES,
+    CODE_VERSIONS,
+    OWNERS,
+    column_schema,
+    field_of,
+    identity,
+    job_of,
+    manifest_schema,
+    result_of,
+    sky_fields,
+)
+from astrid_assets.assets.config import ImagesConfig, ObservationsConfig, ReferencesConfig
+from astrid_assets.assets.streaming import Report, Work, stream
+from astrid_assets.checks.specs import check_results, check_specs
+from astrid_assets.clock import now_mjd
+from astrid_assets.errors import ArchiveUnavailableError
+from astrid_assets.fields import Field
+from astrid_assets.storage.ledger import write_metadata
+from astrid_assets.storage.manifest import digest, manifest_digest
+from astrid_assets.storage.store import Row, Store
+
+__all__ = ["observations", "references", "science_images"]
+
+_SHARED: dict[str, Any] = {
+    "partitions_def": sky_fields,
+    "group_name": "acquisition",
+    "owners": OWNERS,
+    "pool": ARCHIVE_POOL,
+    "retry_policy": ARCHIVE_RETRIES,
+    "required_resource_keys": {"run_lock"},
+}
+
+
+@dg.asset(
+    **_SHARED,
+    kinds={"parquet"},
+    code_version=CODE_VERSIONS["observations"],
+    metadata={"dagster/column_schema": column_schema(OBSERVATION_COLUMNS)},
+    check_specs=check_specs("observations", sky_fields),
+)
+def observations(context: dg.AssetExecutionContext, config: ObservationsConfig) -> dg.MaterializeResult:  # noqa: ARG001
+    """Ledger of the field: every exposure that any of its archives offers, before a byte is downloaded.
+
+    One row an exposure, with its pairing key (survey, detector type, band, calibration), its role,
+    the reference it is compared with, and `status`: selected, or rejected with the reason (windows,
+    guard gap, overlap, limits). A search that failed is a row of its own and is tried again; it
+    never counts as "nothing there", and the exposures known from earlier stay.
+    """
+    started = time.perf_counter()
+    sky_field, store = field_of(context), Store()
+    previous = store.manifest("observations", sky_field.name)
+    found = plan(sky_field, previous=previous)
+    failed = [q for q in found.queries if q.state == "failed"]
+    for query in failed:
+        context.log.warning(f"search of archive {query.archive} failed: {query.reason}")
+    if failed and len(failed) == len(found.queries) and previous is None:
+        raise ArchiveUnavailableError("; ".join(f"{q.archive}: {q.reason}" for q in failed))
+    changed = _changed(previous, found.table)
+    write_metadata(sky_field.name, store, changed, newer={"observations": found.table})
+    now = None if sky_field.science_window.end_mjd else now_mjd()
+    return dg.MaterializeResult(
+        value=found.table,
+        metadata={**_observation_metadata(found, len(changed)), "seconds": round(time.perf_counter() - started, 3)},
+        data_version=dg.DataVersion(manifest_digest(found.table)),
+        check_results=list(check_results("observations", found.table, now_mjd=now)),
+    )
+
+
+def _changed(previous: pa.Table | None, table: pa.Table) -> set[str]:
+    """Return the exposures whose row is not the same as before."""
+    before = {} if previous is None else {r["exposure_id"]: r for r in previous.to_pylist()}
+    rows = [r for r in table.to_pylist() if r["product"] != "query"]
+    return {r["exposure_id"] for r in rows if before.get(r["exposure_id"]) != r}
+
+
+def _observation_metadata(found: Plan, n_new: int) -> dict[str, Any]:
+    counts = found.funnel
+    funnel = "\n".join(f"| {name} | {count} |" for name, count in counts.items())
+    searches = "\n".join(f"| {q.archive} | {q.state} | {q.n_rows} | {q.reason or ''} |" for q in found.queries)
+    return {
+        "n_exposures": counts["offered"],
+        "n_selected": counts["selected science exposures"],
+        "n_references": counts["selected reference exposures"],
+        "n_deferred": counts["deferred"],
+        "n_rejected": sum(n for name, n in counts.items() if name.startswith("rejected")),
+        "n_failed": sum(q.state == "failed" for q in found.queries),
+        "n_new": n_new,
+        "funnel": dg.MetadataValue.md(f"| exposures | number |\n| --- | --- |\n{funnel}"),
+        "searches": dg.MetadataValue.md(
+            f"| archive | state | exposures | reason |\n| --- | --- | --- | --- |\n{searches}"
+        ),
+    }
+
+
+@dg.asset(
+    **_SHARED,
+    kinds={"fits"},
+    code_version=CODE_VERSIONS["science_images"],
+    metadata={"dagster/column_schema": manifest_schema("science_images")},
+    check_specs=check_specs("science_images", sky_fields),
+)
+def science_images(
+    context: dg.AssetExecutionContext, config: ImagesConfig, observations: pa.Table
+) -> dg.MaterializeResult:
+    """Selected science exposures of the field: downloaded, verified, measured.
+
+    One row an exposure; the files lie under `source_fits/science/<field>/<exposure>/` under the
+    archive's own names, with their masks, weights and PSFs. A file that is broken three times is
+    rejected, one that measures red is quarantined; neither goes further.
+    """
+    started = time.perf_counter()
+    sky_field = field_of(context)
+    job = job_of(sky_field, "science_images", {"science_images": config}, settings=_reading(sky_field))
+    selected = [r for r in _selected(observations, sky_field, "science") if not r["deferred"]]
+    works = [Work(identity(r), _archive_identity([r]), {"exposure": r}) for r in selected]
+    report = stream(job, works)["science_images"]
+    _raise_outage(report)
+    return result_of(context, job, "science_images", report, started=started)
+
+
+@dg.asset(
+    **_SHARED,
+    kinds={"fits"},
+    code_version=CODE_VERSIONS["references"],
+    metadata={"dagster/column_schema": manifest_schema("references")},
+    check_specs=check_specs("references", sky_fields),
+)
+def references(
+    context: dg.AssetExecutionContext, config: ReferencesConfig, observations: pa.Table
+) -> dg.MaterializeResult:
+    """References of the field: one for each pairing key and piece of sky.
+
+    The archive's own stack where it offers one, else a single exposure of the reference window, else
+    a coadd of several. None overlaps the guard gap around the event or the science exposures.
+    """
+    started = time.perf_counter()
+    sky_field = field_of(context)
+    job = job_of(sky_field, "references", {"references": config}, settings=_reading(sky_field))
+    rows = _selected(observations, sky_field, "reference")
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["reference_id"], []).append(row)
+    works = [_reference_work(name, members) for name, members in sorted(groups.items())]
+    report = stream(job, works)["references"]
+    _raise_outage(report)
+    return result_of(context, job, "references", report, started=started)
+
+
+def _reference_work(name: str, members: Sequence[Row]) -> Work:
+    """Return the work on one reference; the best member first gives the coadd its grid."""
+    members = sorted(members, key=lambda r: (r["seeing"] or float("inf"), r["exposure_id"]))
+    times = {
+        "mjd_start": min(r["mjd_start"] for r in members),
+        "mjd_end": max(r["mjd_end"] for r in members),
+    }
+    row = identity(members[0]) | times | {"exposure_id": name, "reference_id": name}
+    if len(members) > 1:
+        row |= {"product": "stack", "revision": None, "mjd_mid": sum(times.values()) / 2}
+    return Work(row, _archive_identity(members), {"members": members})
+
+
+def _reading(sky_field: Field) -> Mapping[str, Any]:
+    """Return what the field says about images whose headers do not say it."""
+    if sky_field.local is None:
+        return {}
+    assumed = sky_field.local.assume.model_dump(exclude={"aligned"}, exclude_none=True)
+    return {"assume": assumed} if assumed else {}
+
+
+def _selected(table: pa.Table, sky_field: Field, role: str) -> list[Row]:
+    """Return the selected rows of a role; no archive enters that the field does not ask for."""
+    rows = [r for r in table.to_pylist() if r["status"] == "selected" and r["role"] == role]
+    return [r for r in rows if r["archive"] in sky_field.archives]
+
+
+def _archive_identity(rows: Sequence[Row]) -> str:
+    """Return the identity of files at an archive; it changes when the archive reprocesses them."""
+    return digest([[r["archive"], r["exposure_id"], r["revision"]] for r in rows])
+
+
+def _raise_outage(report: Report) -> None:
+    """End the step for a retry where an archive gave nothing at all; single outages wait for the next run."""
+    out = [r for r in report.errors if (r["reason"] or "").startswith("archive_unavailable")]
+    if out and len(out) == report.n_new and report.n_reused == 0:
+        raise ArchiveUnavailableError(out[0]["reason"].split(": ", 1)[-1])

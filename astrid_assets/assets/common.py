@@ -1,0 +1,240 @@
+"""What all partitioned assets share: partitions, names, resources, and how a result is described."""
+
+from __future__ import annotations
+
+import base64
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from astrid_assets.assets.config import effective_options
+from astrid_assets.assets.streaming import Job, Report, Step
+from astrid_assets.checks.limits import limits
+from astrid_assets.checks.specs import check_results
+from astrid_assets.fields import Field, get_field
+from astrid_assets.storage.ledger import write_metadata
+from astrid_assets.storage.manifest import (
+    COLOUR_PREFIX,
+    COLUMNS,
+    METRIC_PREFIX,
+    STATES,
+    count_states,
+    manifest_digest,
+)
+from astrid_assets.storage.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from astrid_assets.storage.store import Row
+
+__all__ = [
+    "ARCHIVE_POOL",
+    "ARCHIVE_RETRIES",
+    "CODE_VERSIONS",
+    "OWNERS",
+    "column_schema",
+    "describe",
+    "field_of",
+    "identity",
+    "job_of",
+    "manifest_schema",
+    "preview",
+    "result_of",
+    "sky_fields",
+]
+
+sky_fields = dg.DynamicPartitionsDefinition(name="sky_field")
+"""One partition a field of ``fields.yaml``."""
+
+OWNERS = ["team:astrid"]
+
+ARCHIVE_POOL = "archive"
+"""Pool of the steps that talk to archives; no other step has a pool."""
+
+ARCHIVE_RETRIES = dg.RetryPolicy(
+    max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)
+"""Only for archives: an outage passes, a computation that failed will fail again."""
+
+CODE_VERSIONS: dict[str, str] = {
+    "observations": "1",
+    "science_images": "1",
+    "references": "1",
+    "aligned_pairs": "1",
+    "normalized_pairs": "1",
+    "zogy_differences": "1",
+    "classic_differences": "1",
+    "candidates": "1",
+}
+"""Raised by hand when the code of an asset changes its results; its rows are then redone."""
+
+_PREVIEW_MAX = 50_000
+"""Bytes of a preview that go into the event log (dagster.md 3.7)."""
+
+_IDENTITY = ["exposure_id", "archive", "survey", "detector_type", "detector", "band", "calibration", "product", "pairing_key", "reference_id", "mjd_start", "mjd_mid", "mjd_end", "n_exposures", "exptime", "airmass", "zeropoint", "seeing", "ra", "dec", "footprint", "revision"]
+
+
+def identity(row: Row) -> Row:
+    """Return the columns of a row that identify an exposure; they are carried downstream."""
+    return {name: row.get(name) for name in _IDENTITY}
+
+
+def field_of(context: dg.AssetExecutionContext) -> Field:
+    """Return the field of the partition.
+
+    Raises
+    ------
+    dagster.Failure
+        The registry does not know it; the message says what to do.
+    """
+    from astrid_assets.errors import ConfigurationError
+
+    try:
+        return get_field(context.partition_key)
+    except ConfigurationError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def job_of(
+    sky_field: Field, recipe: str, configs: Mapping[str, dg.Config], *, settings: Mapping[str, Any] | None = None
+) -> Job:
+    """Return the job that brings some assets of a field up to date.
+
+    Parameters
+    ----------
+    sky_field
+        The field.
+
+    recipe
+        Name of the recipe.
+
+    configs
+        Options by asset.
+
+    settings
+        Settings of the field that change the result.
+    """
+    steps = tuple(
+        Step(asset, effective_options(config, sky_field, asset), CODE_VERSIONS[asset], settings or {})
+        for asset, config in configs.items()
+    )
+    force = any(getattr(config, "force", False) for config in configs.values())
+    return Job(Store(), sky_field, recipe, steps, force)
+
+
+def result_of(
+    context: dg.AssetExecutionContext,
+    job: Job,
+    asset: str,
+    report: Report,
+    *,
+    started: float,
+    value: pa.Table | None = None,
+    reference_ids: Sequence[str] | None = None,
+) -> dg.MaterializeResult:
+    """Return what an image asset hands to Dagster: table, metadata, data version and check results.
+
+    Parameters
+    ----------
+    context
+        Of the step; failures are logged there.
+
+    job, asset, report
+        What was done, for which asset, and what became of it.
+
+    started
+        `time.perf_counter` at the start.
+
+    value
+        Table to hand downstream; the manifest by default.
+
+    reference_ids
+        Usable references, to verify the links.
+    """
+    for row in report.errors:
+        context.log.warning(f"{asset} {row['exposure_id']}: {row['state']}: {row['reason']}")
+    return dg.MaterializeResult(
+        asset_key=asset,
+        value=report.manifest if value is None else value,
+        metadata=describe(job, asset, report, started),
+        data_version=dg.DataVersion(manifest_digest(report.manifest)),
+        check_results=list(check_results(asset, report.manifest, reference_ids=reference_ids)),
+    )
+
+
+def describe(job: Job, asset: str, report: Report, started: float) -> dict[str, Any]:
+    """Return the metadata of a materialization: numbers that plot over time, then what went wrong.
+
+    Also writes the JSON files of the exposures that changed.
+    """
+    table, store = report.manifest, job.store
+    counts = count_states(table)
+    write_metadata(job.sky_field.name, store, report.changed, newer={asset: table})
+    metadata: dict[str, Any] = {
+        "n_exposures": table.num_rows - counts["superseded"],
+        "n_new": report.n_new,
+        "n_reused": report.n_reused,
+        **{f"n_{state}": counts[state] for state in STATES},
+        "seconds": round(time.perf_counter() - started, 3),
+        **_medians(table),
+    }
+    if report.n_new == 0:
+        metadata["note"] = "nothing new: no exposure was processed"
+    metadata |= _troubles(table)
+    return metadata | preview(store, f"{store.folder(asset, job.sky_field.name)}/preview.png")
+
+
+def _medians(table: pa.Table) -> dict[str, float]:
+    """Return the median of each metric over the exposures that flow on."""
+    ok = [state in {"ok", "empty"} for state in table.column("state").to_pylist()]
+    medians = {}
+    for name in table.column_names:
+        if name.startswith(METRIC_PREFIX):
+            values = table.column(name).to_pylist()
+            good = [v for v, use in zip(values, ok, strict=True) if use and v is not None]
+            if good:
+                medians[f"median_{name.removeprefix(METRIC_PREFIX)}"] = float(statistics.median(good))
+    return medians
+
+
+def _troubles(table: pa.Table) -> dict[str, Any]:
+    """Return a table of the exposures that did not pass, with their reasons."""
+    bad = [r for r in table.to_pylist() if r["state"] in {"failed", "rejected", "quarantined"}]
+    if not bad:
+        return {}
+    lines = [f"| {r['exposure_id']} | {r['state']} | {_cell(r['reason'])} |" for r in bad[:20]]
+    text = "\n".join(["| exposure | state | reason |", "| --- | --- | --- |", *lines])
+    more = f"\n\n... and {len(bad) - 20} more" if len(bad) > 20 else ""
+    return {"troubles": dg.MetadataValue.md(text + more)}
+
+
+def _cell(text: str | None) -> str:
+    return (text or "").replace("|", "\\|")[:200]
+
+
+def preview(store: Store, path: str) -> dict[str, Any]:
+    """Return the last preview picture of an asset as metadata, if there is one."""
+    size = store.size(path)
+    if not size or size > _PREVIEW_MAX:
+        return {}
+    picture = base64.b64encode(store.path(path).read_bytes()).decode()
+    return {"preview": dg.MetadataValue.md(f"![preview](data:image/png;base64,{picture})")}
+
+
+def column_schema(columns: Mapping[str, tuple[str, str]]) -> dg.TableSchema:
+    """Return a column schema from types and descriptions."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(name, kind, description=text) for name, (kind, text) in columns.items()]
+    )
+
+
+def manifest_schema(asset: str) -> dg.TableSchema:
+    """Return the columns of the manifest of an asset, with those of the judged metrics."""
+    judged = limits(asset)
+    metrics = {METRIC_PREFIX + n: ("double", f"quality metric, {limit.unit}") for n, limit in judged.items()}
+    colours = {COLOUR_PREFIX + n: ("string", f"judgement of {n}") for n in judged}
+    return column_schema({**COLUMNS, **metrics, **colours})

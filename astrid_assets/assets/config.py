@@ -1,0 +1,171 @@
+"""Options of the assets: every number that a user may want to change, with its unit and why.
+
+The same options can be given for one field alone, under ``processing`` in ``fields.yaml``; what a
+run is launched with comes first, then the field, then the defaults here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pydantic
+
+from astrid_assets.errors import ConfigurationError
+from astrid_assets.fields import Field
+
+__all__ = [
+    "CONFIGS",
+    "AlignConfig",
+    "CandidatesConfig",
+    "DifferencesConfig",
+    "ImagesConfig",
+    "NormalizeConfig",
+    "ObservationsConfig",
+    "ReferencesConfig",
+    "check_processing",
+    "effective_options",
+]
+
+
+class ObservationsConfig(dg.Config):
+    """Options of the search; limits and windows are those of the field."""
+
+
+class ImagesConfig(dg.Config):
+    """Options that every image asset has."""
+
+    force: bool = pydantic.Field(default=False, description="Redo every exposure, also those that are done.")
+
+
+class ReferencesConfig(ImagesConfig):
+    """Options of coadding references."""
+
+    clip: float = pydantic.Field(
+        default=5.0,
+        gt=0,
+        description="Pixels of a frame further than this from the median, in sigma, are left out of a coadd "
+        "of three or more frames: cosmic rays, trails and asteroids are, the cores of stars are not.",
+    )
+
+
+class AlignConfig(ImagesConfig):
+    """Options of the registration."""
+
+    search_radius: float = pydantic.Field(
+        default=30.0,
+        gt=0,
+        description="Largest pointing error that is searched for, science pixels; more finds chance matches.",
+    )
+    max_order: int = pydantic.Field(
+        default=3, ge=0, le=5, description="Highest order of the polynomial that refines the registration."
+    )
+    min_overlap: float = pydantic.Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Smallest share of the science image that the reference must cover "
+        "(ip_diffim: requiredTemplateFraction).",
+    )
+
+
+class NormalizeConfig(ImagesConfig):
+    """Options of backgrounds, PSFs and flux ratio."""
+
+    background_box: int = pydantic.Field(
+        default=64, ge=8, description="Side of a background cell, pixels; larger than any galaxy to be kept."
+    )
+    psf_order: int = pydantic.Field(
+        default=2, ge=0, le=4, description="Highest order of the variation of the PSF over the image."
+    )
+    prefer_given_psf: bool = pydantic.Field(
+        default=False,
+        description="Use the PSF that came with an image even where it has enough stars of its own.",
+    )
+    cosmic_rays: bool | None = pydantic.Field(
+        default=None,
+        description="Whether to look for cosmic rays; by default in single ground-based exposures only.",
+    )
+    flux_ratio: float | None = pydantic.Field(
+        default=None, gt=0, description="Science over reference, where it is known; measured on stars by default."
+    )
+
+
+class DifferencesConfig(ImagesConfig):
+    """Both methods have no free parameters: all they need was measured by the normalization."""
+
+
+class CandidatesConfig(ImagesConfig):
+    """Options of the detection; its filters flag, they never drop."""
+
+    threshold: float = pydantic.Field(
+        default=5.0, gt=0, description="Significance |S_corr| above which a peak is a candidate, sigma."
+    )
+    max_chi2: float = pydantic.Field(
+        default=3.0, gt=0, description="Largest reduced chi-square about the PSF; above it: no point source."
+    )
+    max_shape_error: float = pydantic.Field(
+        default=0.25,
+        ge=0,
+        description="Misfit allowed beyond the noise, share of the flux: the PSF model's own error.",
+    )
+    max_size: float = pydantic.Field(
+        default=2.5, gt=0, description="Largest width, in FWHM of the PSF of the difference."
+    )
+    residual_fraction: float = pydantic.Field(
+        default=0.04, ge=0, description="Share of a static source's flux below which its change is not believed."
+    )
+
+
+CONFIGS: dict[str, type[dg.Config]] = {
+    "observations": ObservationsConfig,
+    "science_images": ImagesConfig,
+    "references": ReferencesConfig,
+    "aligned_pairs": AlignConfig,
+    "normalized_pairs": NormalizeConfig,
+    "zogy_differences": DifferencesConfig,
+    "classic_differences": DifferencesConfig,
+    "candidates": CandidatesConfig,
+}
+"""Class of the options of each asset."""
+
+
+def effective_options(config: dg.Config, sky_field: Field, asset: str) -> dict[str, Any]:
+    """Return the options of an asset for a field, without ``force``.
+
+    Raises
+    ------
+    ConfigurationError
+        The field gives an option that the asset does not have, or a value it cannot have.
+    """
+    check_processing(sky_field)
+    defaults = type(config)().model_dump()
+    given = {name: value for name, value in config.model_dump().items() if value != defaults[name]}
+    options = defaults | sky_field.processing.get(asset, {}) | given
+    return {name: value for name, value in options.items() if name != "force"}
+
+
+def check_processing(sky_field: Field) -> None:
+    """Test the options that a field gives for single assets.
+
+    Raises
+    ------
+    ConfigurationError
+        An asset or option is unknown, or a value is impossible; one line.
+    """
+    for asset, options in sky_field.processing.items():
+        where = f"field {sky_field.name}: processing.{asset}"
+        if asset not in CONFIGS:
+            msg = f"{where}: there is no such asset; there are {', '.join(CONFIGS)}"
+            raise ConfigurationError(msg)
+        known = set(CONFIGS[asset].model_fields) - {"force"}
+        for name in options:
+            if name not in known:
+                msg = f"{where}.{name}: unknown option; there are {', '.join(sorted(known)) or 'none'}"
+                raise ConfigurationError(msg)
+        try:
+            CONFIGS[asset](**options)
+        except pydantic.ValidationError as error:
+            fault = error.errors()[0]
+            msg = f"{where}.{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+            raise ConfigurationError(msg) from error

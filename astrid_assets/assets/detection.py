@@ -1,0 +1,92 @@
+"""Detection: what changed on the sky."""
+
+import time
+from collections.abc import Sequence
+
+import dagster as dg
+import pyarrow as pa
+
+from astrid_assets.assets.common import (
+    CODE_VERSIONS,
+    OWNERS,
+    column_schema,
+    field_of,
+    identity,
+    job_of,
+    result_of,
+    sky_fields,
+)
+from astrid_assets.assets.config import CandidatesConfig
+from astrid_assets.assets.streaming import Work, stream
+from astrid_assets.checks.specs import check_specs
+from astrid_assets.storage.layout import MANIFEST
+from astrid_assets.storage.manifest import digest, usable
+from astrid_assets.storage.store import Row, Store
+
+__all__ = ["candidates"]
+
+
+@dg.asset(
+    partitions_def=sky_fields,
+    group_name="detection",
+    owners=OWNERS,
+    kinds={"parquet"},
+    code_version=CODE_VERSIONS["candidates"],
+    required_resource_keys={"run_lock"},
+    check_specs=check_specs("candidates", sky_fields),
+)
+def candidates(
+    context: dg.AssetExecutionContext,
+    config: CandidatesConfig,
+    zogy_differences: pa.Table,
+    normalized_pairs: pa.Table,
+) -> dg.MaterializeResult:
+    """Detections of both signs on the ZOGY S_corr images of the field, one row each.
+
+    Position, signed flux with its error, significance, shape, mask planes nearby, and `artifact`: empty
+    or the first reason to doubt the detection. Filters flag, they never drop a row.
+    """
+    started = time.perf_counter()
+    sky_field = field_of(context)
+    job = job_of(sky_field, "candidates", {"candidates": config})
+    pairs = {r["exposure_id"]: r for r in usable(normalized_pairs)}
+    works = [
+        Work(identity(r), digest(r["product_id"]), {"difference": r, "normalized": pairs[r["exposure_id"]]})
+        for r in usable(zogy_differences)
+        if r["exposure_id"] in pairs
+    ]
+    report = stream(job, works)["candidates"]
+    folder = job.store.folder("candidates", sky_field.name)
+    job.store.write_table(f"{folder}/{MANIFEST}", report.manifest)
+    rows = [r for r in report.manifest.to_pylist() if r["state"] in {"ok", "empty"}]
+    table = _together(job.store, rows)
+    result = result_of(context, job, "candidates", report, started=started, value=table)
+    counts = {"n_candidates": table.num_rows, "n_unflagged": _unflagged(table)}
+    schema = {"dagster/column_schema": _schema(table)}
+    return result._replace(metadata={**counts, **(result.metadata or {}), **schema})
+
+
+def _together(store: Store, rows: Sequence[Row]) -> pa.Table:
+    """Return the candidates of all exposures in one table."""
+    tables = [store.read_table(r["path"]) for r in rows]
+    return pa.concat_tables(tables, promote_options="default") if tables else _no_candidates()
+
+
+def _schema(table: pa.Table) -> dg.TableSchema:
+    """Return the columns with units and descriptions, as the science wrote them."""
+    columns = {}
+    for column in table.schema:
+        notes = {k.decode(): v.decode() for k, v in (column.metadata or {}).items()}
+        text = notes.get("description", "")
+        columns[column.name] = (str(column.type), f"{text}, {notes['unit']}" if notes.get("unit") else text)
+    return column_schema(columns)
+
+
+def _no_candidates() -> pa.Table:
+    return pa.table({"field": pa.array([], pa.string()), "exposure_id": pa.array([], pa.string())})
+
+
+def _unflagged(table: pa.Table) -> int:
+    if "artifact" not in table.column_names:
+        return 0
+    return sum(not artifact for artifact in table.column("artifact").to_pylist())

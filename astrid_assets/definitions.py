@@ -1,0 +1,36 @@
+"""The wiring, nothing else: assets, checks, resources, jobs and sensors on one page."""
+
+from __future__ import annotations
+
+import warnings
+
+import dagster as dg
+
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # checks by partition are a preview in 1.13
+
+from astrid_assets.assets.acquisition import observations, references, science_images  # noqa: E402
+from astrid_assets.assets.alignment import aligned_pairs, normalized_pairs  # noqa: E402
+from astrid_assets.assets.detection import candidates  # noqa: E402
+from astrid_assets.assets.differencing import differences  # noqa: E402
+from astrid_assets.automation.jobs import field_job  # noqa: E402
+from astrid_assets.automation.resources import RunLock  # noqa: E402
+from astrid_assets.automation.sensors import field_sync, reaper  # noqa: E402
+from astrid_assets.storage.io_manager import table_io_manager  # noqa: E402
+
+__all__ = ["defs"]
+
+defs = dg.Definitions(
+    assets=[
+        observations,
+        science_images,
+        references,
+        aligned_pairs,
+        normalized_pairs,
+        differences,
+        candidates,
+    ],
+    resources={"io_manager": table_io_manager, "run_lock": RunLock()},
+    jobs=[field_job],
+    sensors=[field_sync, reaper],
+    executor=dg.in_process_executor,
+)
