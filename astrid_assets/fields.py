@@ -291,6 +291,9 @@ class SimulatedOptions(_Strict):
     transient_rate: float = pydantic.Field(default=4.0, ge=0)
     """Transients per square degree and day; far above nature, so that every field has some."""
 
+    max_epochs_per_band: int | None = pydantic.Field(default=None, ge=1)
+    """Most exposures in the science window, for each band; None takes all."""
+
     @pydantic.field_validator("shape")
     @classmethod
     def _large_enough(cls, shape: tuple[int, int]) -> tuple[int, int]:
