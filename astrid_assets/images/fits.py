@@ -16,17 +16,21 @@ from typing import IO, Any
 
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyWarning
+from astropy.utils.exceptions import AstropyUserWarning
 
 from astrid_assets.errors import ImageError
 from astrid_assets.images import layout
+from astrid_assets.images.foreign import read_foreign
 from astrid_assets.images.image import MaskedImage, ZeroPoint
 from astrid_assets.images.pairs import AlignedPair, Difference, Normalization, Registration
 
 __all__ = [
     "FitsSource",
+    "open_fits",
     "read_difference",
     "read_image",
     "read_pair",
+    "verify_fits",
     "write_difference",
     "write_image",
     "write_pair",
@@ -35,6 +39,7 @@ __all__ = [
 FitsSource = str | PathLike | IO[bytes]
 """A path (also of a `upath.UPath`) or an open binary file."""
 
+_CUT_OFF = "File may have been truncated"  # what astropy warns of a file shorter than its headers say
 _DIFFERENCE_PLANES = {
     "score": "SCORE",
     "score_corrected": "SCORR",
@@ -59,29 +64,96 @@ def _is_remote(source: FitsSource) -> bool:
 
 
 @contextmanager
-def _opened(source: FitsSource) -> Iterator[fits.HDUList]:
-    """Open a file for reading; any failure becomes one line of `ImageError` with its name."""
+def open_fits(source: FitsSource) -> Iterator[fits.HDUList]:
+    """Open a file for reading; any failure, also of the caller's block, becomes one line of `ImageError`.
+
+    Parameters
+    ----------
+    source
+        Local or remote path, or an open binary file.
+    """
     try:
         with warnings.catch_warnings():
             # a header that is odd but readable is no news to the user
             warnings.simplefilter("ignore", VerifyWarning)
+            warnings.filterwarnings("error", _CUT_OFF, AstropyUserWarning)
             if hasattr(source, "read"):
                 with fits.open(source, memmap=False) as hdus:
                     yield hdus
             elif _is_local(source):
-                with fits.open(source, memmap=True, lazy_load_hdus=True) as hdus:
+                with fits.open(source, memmap=_is_own(source), lazy_load_hdus=True) as hdus:
                     yield hdus
             else:
-                from upath import UPath
-
-                with UPath(source).open("rb") as handle, fits.open(handle, memmap=False) as hdus:
+                with _path_of(source).open("rb") as handle, fits.open(handle, memmap=False) as hdus:
                     yield hdus
-    except (ImageError, OSError, ValueError, TypeError, KeyError, IndexError, EOFError) as error:
+    except (
+        ImageError,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        EOFError,
+        ImportError,
+        AstropyUserWarning,
+        fits.VerifyError,
+    ) as error:
         raise _image_error(source, error) from error
 
 
+def _is_own(source: str | Path) -> bool:
+    """Tell whether a local file is of our own layout, which can be mapped into memory (no scaling)."""
+    with Path(source).open("rb") as handle:
+        return layout.LAYOUT.encode() in handle.read(2880)
+
+
+def verify_fits(source: FitsSource) -> None:
+    """Check that a FITS file is whole: every extension is there in full length.
+
+    The checksums of our own files are checked too; those of others are not, since tools that cut
+    or edit images leave old ones behind.
+
+    Parameters
+    ----------
+    source
+        Local or remote path, or an open binary file.
+
+    Raises
+    ------
+    ImageError
+        What is wrong, in one line with the file's name.
+    """
+    with open_fits(source) as hdus:
+        warnings.filterwarnings("error", "Error validating header", VerifyWarning)
+        own = layout.LAYOUT in hdus[0].header
+        for index, hdu in enumerate(hdus):
+            if own and not _checksums_match(hdu):
+                msg = f"the checksum of extension {index} does not match"
+                raise ImageError(msg)
+        if len(hdus) == 1 and hdus[0].header.get("NAXIS", 0) == 0:
+            raise ImageError("holds no extension and no pixels")
+
+
+def _checksums_match(hdu: Any) -> bool:
+    """Compare an extension with its CHECKSUM and DATASUM (1 matches, 2 is missing)."""
+    hdu._checksum_valid = hdu._datasum_valid = None  # noqa: SLF001
+    return hdu.verify_checksum() == 1 and hdu.verify_datasum() == 1
+
+
+# how astropy says it, and what a user can make of it
+_PLAIN_WORDS = (
+    ("No SIMPLE card", "is not a FITS file"),
+    ("Empty or corrupt", "is not a FITS file, or is empty"),
+    ("Error validating header", "is cut off, or followed by bytes that are not FITS"),
+    (_CUT_OFF, "is cut off: it is shorter than its headers say"),
+    ("[Errno 2]", "does not exist"),
+)
+
+
 def _image_error(source: FitsSource, error: Exception) -> ImageError:
+    """Return the error as one line that starts with the name of the file."""
     text = " ".join(str(error).split()) or type(error).__name__
+    text = next((plain for start, plain in _PLAIN_WORDS if text.startswith(start)), text)
     label = Path(_label(source)).name
     return ImageError(text if text.startswith(f"{label}:") else f"{label}: {text}")
 
@@ -139,11 +211,30 @@ def read_image(
     ImageError
         The file cannot be used as an image; one line that names the file and says why.
     """
-    with _opened(path) as hdus:
+    with open_fits(path) as hdus:
         if layout.LAYOUT in hdus[0].header:
             return layout.decode_image(hdus, layout.read_meta(hdus, "image")["image"])
-        msg = "is not a file of this platform"
-        raise ImageError(msg)
+        name = Path(_label(path)).name
+        return read_foreign(
+            hdus,
+            _path_of(path),
+            filename=name,
+            survey=survey,
+            companions=companions,
+            hdu=hdu,
+            assume=assume,
+        )
+
+
+def _path_of(source: FitsSource) -> Path | None:
+    """Return the path of a file, local or remote; None for a stream."""
+    if hasattr(source, "read"):
+        return None
+    if isinstance(source, Path) or hasattr(source, "open"):
+        return source
+    from upath import UPath
+
+    return UPath(source) if "://" in str(source) else Path(source)
 
 
 def write_image(path: FitsSource, image: MaskedImage, *, header: Mapping[str, Any] | None = None) -> None:
@@ -251,7 +342,7 @@ def read_pair(path: FitsSource, *, science: MaskedImage | None = None) -> Aligne
     science
         The science image, for a file that was written without it.
     """
-    with _opened(path) as hdus:
+    with open_fits(path) as hdus:
         meta = layout.read_meta(hdus, "pair")
         if "science" in meta:
             science = layout.decode_image(hdus, meta["science"])
@@ -332,7 +423,7 @@ def _difference_cards(difference: Difference) -> dict[str, Any]:
 
 def read_difference(path: FitsSource) -> Difference:
     """Read a difference image that `write_difference` wrote."""
-    with _opened(path) as hdus:
+    with open_fits(path) as hdus:
         meta = layout.read_meta(hdus, "difference")
         return Difference(
             data=layout.read_plane(hdus, "SCI"),

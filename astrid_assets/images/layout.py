@@ -182,6 +182,9 @@ def read_meta(hdus: fits.HDUList, kind: str) -> dict[str, Any]:
     if found != kind:
         msg = f"holds {found or 'no file of this platform'}, not {kind}"
         raise ImageError(msg)
+    if META not in hdus:
+        msg = f"is cut off: its table {META} is missing"
+        raise ImageError(msg)
     return json.loads(hdus[META].data["JSON"][0])
 
 

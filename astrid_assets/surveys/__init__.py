@@ -26,6 +26,7 @@ __all__ = [
     "ZeroPointKeys",
     "guess_profile",
     "load_profile",
+    "matches_all",
     "profile_names",
 ]
 
@@ -289,7 +290,7 @@ def guess_profile(header: Mapping[str, Any], filename: str = "") -> Profile:
     """
     profiles = [load_profile(name) for name in profile_names()]
     for profile in profiles:
-        if any(_matches(header, condition) for condition in profile.guess_headers):
+        if any(matches_all(header, condition) for condition in profile.guess_headers):
             return profile
     for profile in profiles:
         if any(fnmatch.fnmatchcase(filename, pattern) for pattern in profile.guess_files):
@@ -297,8 +298,8 @@ def guess_profile(header: Mapping[str, Any], filename: str = "") -> Profile:
     return profiles[-1]
 
 
-def _matches(header: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
-    """Tell whether all keywords have one of their values; ``*`` means any."""
+def matches_all(header: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
+    """Tell whether all keywords of a condition have (one of) their values; ``*`` means any."""
     return all(_value_matches(header.get(key), wanted) for key, wanted in condition.items())
 
 
