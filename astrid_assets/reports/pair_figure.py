@@ -31,7 +31,7 @@ def difference_figure(pair: AlignedPair, difference: Difference, candidates: pa.
         Its difference.
 
     candidates
-        From `astrid_assets.science.detect`, with ``x``, ``y`` and ``snr``.
+        From `astrid_assets.science.detect`.
 
     Returns
     -------
@@ -83,9 +83,22 @@ def _image(axis: Axes, data: np.ndarray, limits: tuple[float, float], title: str
 
 
 def _mark(axis: Axes, candidates: pa.Table) -> None:
-    x, y, snr = (candidates[name].to_numpy() for name in ("x", "y", "snr"))
-    for chosen, colour in ((snr > 0, "tab:orange"), (snr < 0, "tab:blue")):
-        axis.scatter(x[chosen], y[chosen], s=80, facecolors="none", edgecolors=colour)
+    """Circle the candidates by sign; detections flagged as artefacts get a small square."""
+    x, y = (candidates[name].to_numpy() for name in ("x", "y"))
+    positive = np.array(candidates["positive"].to_pylist(), bool)
+    kept = np.array([not reason for reason in candidates["artifact"].to_pylist()], bool)
+    groups = (
+        ("brighter", kept & positive, "o", "tab:orange"),
+        ("fainter", kept & ~positive, "o", "tab:cyan"),
+        ("flagged", ~kept, "s", "tab:green"),
+    )
+    for label, chosen, marker, colour in groups:
+        size = 80 if marker == "o" else 16
+        text = f"{np.count_nonzero(chosen)} {label}"
+        axis.scatter(
+            x[chosen], y[chosen], s=size, marker=marker, facecolors="none", edgecolors=colour, label=text
+        )
+    axis.legend(loc="upper right", fontsize="small")
 
 
 def _histogram(axis: Axes, difference: Difference) -> None:

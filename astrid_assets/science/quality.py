@@ -109,11 +109,11 @@ def reference_metrics(reference: MaskedImage, science: MaskedImage | None = None
     metrics = {"n_coadded": float(reference.n_exposures)}
     if science is None:
         return metrics
-    ours, theirs = image_metrics(reference), image_metrics(science)
+    (seeing, depth), (science_seeing, science_depth) = map(_seeing_and_depth, (reference, science))
     return metrics | {
         "template_coverage": _coverage(reference, science),
-        "seeing_ratio": ours["seeing"] / theirs["seeing"],
-        "depth_vs_science": ours["limiting_magnitude"] - theirs["limiting_magnitude"],
+        "seeing_ratio": seeing / science_seeing,
+        "depth_vs_science": depth - science_depth,
     }
 
 
@@ -226,8 +226,7 @@ def candidate_metrics(
     Parameters
     ----------
     table
-        Result of `astrid_assets.science.detect`; used are ``x, y, snr, artifact`` and, where
-        present, ``is_dipole``.
+        Result of `astrid_assets.science.detect`.
 
     difference, pair
         What the candidates were found in; `pair` as for `difference_metrics`.
@@ -239,30 +238,33 @@ def candidate_metrics(
         ``n_negative`` (candidates by sign), ``max_snr``, ``good_to_all_ratio``, ``transient_fraction``
         (BlackBOX T-FTRANS: candidates of 6 sigma or more per object of the science image) and its
         lower 2 sigma limit ``transient_fraction_low``, ``sign_imbalance`` (sigma of a fair
-        binomial, positive when positive ones prevail), ``dipole_fraction`` with ``dipole_fraction_low``,
-        and of apertures on blank sky ``sky_source_std`` (scatter over the expected one),
-        ``sky_source_rate`` (share beyond 5 sigma) and ``sky_source_excess`` (sigma above expectation).
+        binomial, positive when positive ones prevail), ``dipole_fraction`` (of the detections outside
+        masks) with its ``dipole_fraction_low``, and of apertures on blank sky ``sky_source_std``
+        (scatter over the expected one), ``sky_source_rate`` (share beyond 5 sigma) and
+        ``sky_source_excess`` (sigma above expectation).
     """
-    snr = _column(table, "snr")
-    clean = ~_flagged(table)
-    n_clean, positive = int(clean.sum()), int((clean & (snr > 0)).sum())
-    n_strong = int((clean & (np.abs(snr) >= 6.0)).sum())
+    snr = np.abs(_column(table, "snr"))
+    reasons = np.array(table.column("artifact").to_pylist(), object)
+    clean, seen = reasons == "", reasons != "masked"
+    n_clean, n_seen = int(clean.sum()), int(seen.sum())
+    positive = int((clean & (_column(table, "positive") > 0)).sum())
+    n_strong = int((clean & (snr >= 6.0)).sum())
+    dipoles = int((reasons == "dipole").sum())
     n_objects = difference.metrics.get("n_objects", np.nan)
     if pair is not None and not np.isfinite(n_objects):
         n_objects = float(_sources(pair).n_objects)
-    dipoles = int((_column(table, "is_dipole", 0.0) > 0).sum())
     metrics = {
         "n_detections": float(table.num_rows),
         "n_candidates": float(n_clean),
         "n_positive": float(positive),
         "n_negative": float(n_clean - positive),
-        "max_snr": float(np.abs(snr[clean]).max()) if n_clean else np.nan,
+        "max_snr": float(snr[clean].max()) if n_clean else np.nan,
         "good_to_all_ratio": n_clean / table.num_rows if table.num_rows else np.nan,
         "transient_fraction": n_strong / n_objects if n_objects else np.nan,
         "transient_fraction_low": _lower_limit(n_strong, n_objects),
-        "sign_imbalance": (2 * positive - n_clean) / np.sqrt(n_clean) if n_clean else np.nan,
-        "dipole_fraction": dipoles / table.num_rows if table.num_rows else np.nan,
-        "dipole_fraction_low": _lower_limit(dipoles, float(table.num_rows)),
+        "sign_imbalance": float((2 * positive - n_clean) / np.sqrt(n_clean)) if n_clean else np.nan,
+        "dipole_fraction": dipoles / n_seen if n_seen else np.nan,
+        "dipole_fraction_low": _lower_limit(dipoles, float(n_seen)),
     }
     return metrics | _sky_sources(table, difference, pair)
 
@@ -493,16 +495,9 @@ def _distance_to_nearest(x: np.ndarray, y: np.ndarray, table: pa.Table) -> np.nd
     return tree.query(np.column_stack([x, y]))[0]
 
 
-def _flagged(table: pa.Table) -> np.ndarray:
-    """Whether detection gave a reason to take each row for an artefact."""
-    return np.array([bool(reason) for reason in table.column("artifact").to_pylist()], bool)
-
-
-def _column(table: pa.Table, name: str, default: float = np.nan) -> np.ndarray:
-    """Return a column as float64 with NaN for null, or a constant where it is missing."""
-    if name not in table.column_names:
-        return np.full(table.num_rows, default)
-    return np.array([default if v is None else v for v in table.column(name).to_pylist()], float)
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    """Return a column as float64 with NaN for null."""
+    return np.array([np.nan if v is None else v for v in table.column(name).to_pylist()], float)
 
 
 def _lower_limit(count: int, total: float, *, z: float = 2.0) -> float:
@@ -544,6 +539,12 @@ def _elongation(stamp: np.ndarray) -> float:
     xx, yy, xy = ((a * b * weight).sum() / total for a, b in ((x, x), (y, y), (x, y)))
     minor, major = np.linalg.eigvalsh([[xx, xy], [xy, yy]])
     return float(np.sqrt(major / minor)) if minor > 0 else np.nan
+
+
+def _seeing_and_depth(image: MaskedImage) -> tuple[float, float]:
+    """FWHM in arcsec, and AB magnitude of a point source at 5 sigma."""
+    _, rms = _sky(image.data, ~image.bad)
+    return _psf_shape(image)[0] * _number(image.pixel_scale), _limiting_magnitude(image, rms)
 
 
 def _star_shape(image: MaskedImage, *, side: int = 768) -> tuple[float, float]:

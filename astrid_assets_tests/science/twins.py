@@ -132,7 +132,7 @@ def peaks(difference: Difference, *, threshold: float = 5.0) -> pa.Table:
         {
             "x": x.astype(float),
             "y": y.astype(float),
-            "snr": snr.astype(float),
+            "snr": np.abs(snr).astype(float),
             "positive": snr > 0,
             "artifact": [""] * len(x),
         }
