@@ -1,0 +1,1 @@
+"""Pictures and scores: what a run made, for people."""

@@ -110,7 +110,7 @@ def preview_png(
 
 def _bins(shape: tuple[int, int], width: int) -> int:
     """Return how many image pixels make one pixel of a panel, a side."""
-    return max(1, round(max(shape) / width))
+    return max(1, -(-max(shape) // width))
 
 
 def _binned(data: np.ndarray, good: np.ndarray, bins: int) -> np.ndarray:

@@ -9,6 +9,7 @@ a tenth of a second.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -384,13 +385,12 @@ def _score_statistics(score: np.ndarray, good: np.ndarray) -> dict[str, float]:
 
 def _trimmed_std(values: np.ndarray, *, share: float) -> float:
     """Return the standard deviation without the most extreme `share`, exact for a Gaussian."""
-    from scipy.stats import norm
-
     size = np.abs(values - np.median(values))
     limit = np.partition(size, int((1.0 - share) * size.size) - 1)[int((1.0 - share) * size.size) - 1]
     kept = values[size <= limit]
-    z = norm.isf(share / 2.0)
-    return float(kept.std(dtype=float) / np.sqrt(1.0 - 2.0 * z * norm.pdf(z) / (1.0 - share)))
+    gaussian = NormalDist()
+    z = gaussian.inv_cdf(1.0 - share / 2.0)
+    return float(kept.std(dtype=float) / np.sqrt(1.0 - 2.0 * z * gaussian.pdf(z) / (1.0 - share)))
 
 
 def _threshold(difference: Difference, good: np.ndarray) -> dict[str, float]:
@@ -450,7 +450,7 @@ def _sky_sources(
     return {
         "sky_source_std": robust_std(pull),
         "sky_source_rate": beyond / pull.size,
-        "sky_source_excess": (beyond - expected) / np.sqrt(max(expected, 1.0)),
+        "sky_source_excess": float((beyond - expected) / np.sqrt(max(expected, 1.0))),
     }
 
 
@@ -510,13 +510,16 @@ def _lower_limit(count: int, total: float, *, z: float = 2.0) -> float:
     return float(max((centre - spread) / (1.0 + z**2 / total), 0.0))
 
 
-def _sky(data: np.ndarray, good: np.ndarray) -> tuple[float, float]:
-    """Median of the sky and its noise from differences of neighbours, which gradients do not touch."""
+def _sky(data: np.ndarray, good: np.ndarray, *, lag: int = 5) -> tuple[float, float]:
+    """Median of the sky and its noise, from pixels `lag` columns apart.
+
+    A gradient does not touch the difference of two pixels that near, and resampled noise is not
+    correlated that far.
+    """
     values = _sample(data, good)
-    if values.size < 100:
+    if values.size < 100 or data.shape[1] <= lag:
         return np.nan, np.nan
-    pairs = good[::2, 1::2] & good[::2, : 2 * (data.shape[1] // 2) : 2]
-    steps = (data[::2, 1::2] - data[::2, : 2 * (data.shape[1] // 2) : 2])[pairs]
+    steps = (data[::2, lag:] - data[::2, :-lag])[good[::2, lag:] & good[::2, :-lag]]
     # the MAD of integer pixels comes in steps, the clipped standard deviation does not
     core = steps[np.abs(steps) < 3.0 * robust_std(steps)]
     return float(np.median(values)), float(core.std(dtype=float) / (0.98658 * np.sqrt(2.0)))

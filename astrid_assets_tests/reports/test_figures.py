@@ -45,8 +45,8 @@ def test_row_zero_is_at_the_bottom():
 def test_marks_lie_on_candidates(pair_and_difference):
     pair, difference = pair_and_difference
     kept = decoded(preview_png(pair=pair, difference=difference, table=one(100.0, 400.0)))
-    marks = has(kept[40:-22, 6:262], GREEN)
-    assert marks.mean(axis=0) == pytest.approx([(511 - 400) / 2, 100 / 2], abs=1.5)
+    marks = has(kept[40:-22, 6:176], GREEN)
+    assert marks.mean(axis=0) == pytest.approx([(511 - 400) / 3, 100 / 3], abs=1.5)
     assert len(has(kept, ORANGE)) == 0
     flagged = decoded(preview_png(pair=pair, difference=difference, table=one(100.0, 400.0, "dipole")))
     assert len(has(flagged, ORANGE)) > 0
