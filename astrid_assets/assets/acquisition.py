@@ -13,6 +13,7 @@ from astrid_assets.assets.common import (
     ARCHIVE_RETRIES,
     CODE_VERSIONS,
     OWNERS,
+    Table,
     column_schema,
     field_of,
     identity,
@@ -35,6 +36,7 @@ __all__ = ["observations", "references", "science_images"]
 
 _SHARED: dict[str, Any] = {
     "partitions_def": sky_fields,
+    "dagster_type": Table,
     "group_name": "acquisition",
     "owners": OWNERS,
     "pool": ARCHIVE_POOL,

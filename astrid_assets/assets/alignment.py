@@ -9,6 +9,7 @@ import pyarrow as pa
 from astrid_assets.assets.common import (
     CODE_VERSIONS,
     OWNERS,
+    Table,
     field_of,
     identity,
     job_of,
@@ -27,6 +28,7 @@ __all__ = ["aligned_pairs", "normalized_pairs"]
 
 _SHARED: dict[str, Any] = {
     "partitions_def": sky_fields,
+    "dagster_type": Table,
     "group_name": "alignment",
     "owners": OWNERS,
     "kinds": {"fits"},

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pyarrow as pa
 
 from astrid_assets.assets.config import effective_options
 from astrid_assets.assets.streaming import Job, Report, Step
@@ -27,8 +28,6 @@ from astrid_assets.storage.manifest import (
 from astrid_assets.storage.store import Store
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from astrid_assets.storage.store import Row
 
 __all__ = [
@@ -36,6 +35,7 @@ __all__ = [
     "ARCHIVE_RETRIES",
     "CODE_VERSIONS",
     "OWNERS",
+    "Table",
     "column_schema",
     "describe",
     "field_of",
@@ -49,6 +49,9 @@ __all__ = [
 
 sky_fields = dg.DynamicPartitionsDefinition(name="sky_field")
 """One partition a field of ``fields.yaml``."""
+
+Table = dg.PythonObjectDagsterType(pa.Table, name="Table", description="A pyarrow.Table.")
+"""Type of what the assets hand downstream."""
 
 OWNERS = ["team:astrid"]
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from astrid_assets.assets.common import (
     CODE_VERSIONS,
     OWNERS,
+    Table,
     column_schema,
     field_of,
     identity,
@@ -28,6 +29,7 @@ __all__ = ["candidates"]
 
 @dg.asset(
     partitions_def=sky_fields,
+    dagster_type=Table,
     group_name="detection",
     owners=OWNERS,
     kinds={"parquet"},

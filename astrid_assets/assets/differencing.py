@@ -9,6 +9,7 @@ import pyarrow as pa
 from astrid_assets.assets.common import (
     CODE_VERSIONS,
     OWNERS,
+    Table,
     field_of,
     identity,
     job_of,
@@ -33,24 +34,24 @@ _CLASSIC = """Difference images by subtraction of the PSF-matched reference: the
 The same planes and metrics, so that both methods can be compared exposure by exposure."""
 
 
-def _spec(asset: str, description: str) -> dg.AssetSpec:
-    return dg.AssetSpec(
-        asset,
-        deps=["normalized_pairs"],
+def _out(asset: str, description: str) -> dg.AssetOut:
+    return dg.AssetOut(
+        dagster_type=Table,
         description=description,
         group_name="differencing",
         owners=OWNERS,
         kinds={"fits"},
         code_version=CODE_VERSIONS[asset],
         metadata={"dagster/column_schema": manifest_schema(asset)},
-        skippable=True,
-        partitions_def=sky_fields,
+        is_required=False,
     )
 
 
 @dg.multi_asset(
-    specs=[_spec("zogy_differences", _ZOGY), _spec("classic_differences", _CLASSIC)],
-    ins={"normalized_pairs": dg.AssetIn("normalized_pairs")},
+    outs={
+        "zogy_differences": _out("zogy_differences", _ZOGY),
+        "classic_differences": _out("classic_differences", _CLASSIC),
+    },
     check_specs=[
         *check_specs("zogy_differences", sky_fields),
         *check_specs("classic_differences", sky_fields),

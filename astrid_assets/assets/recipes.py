@@ -31,6 +31,7 @@ from astrid_assets.images import (
     write_pair,
 )
 from astrid_assets.science import align, classic, coadd, detect, normalize, quality, zogy
+from astrid_assets.surveys import load_profile
 
 if TYPE_CHECKING:
     from astrid_assets.archives.protocol import Exposure
@@ -141,15 +142,15 @@ def _seeing(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _is_space(survey: str | None) -> bool:
-    from astrid_assets.surveys import load_profile
-
     return load_profile(survey).space if survey else False
 
 
-def _pixel_scale(survey: str) -> float | None:
-    from astrid_assets.surveys import load_profile
-
-    return load_profile(survey).pixel_scale
+def _pixel_scale(image: MaskedImage, survey: str) -> float | None:
+    """Return the pixel scale of a survey in arcsec: of its range the value nearest to the image's."""
+    known = load_profile(survey).limits.get("pixel_scale")
+    if known is None or image.pixel_scale is None:
+        return None
+    return min(max(image.pixel_scale, known[0]), known[1])
 
 
 def _no_input(_: Task) -> None:
@@ -160,7 +161,7 @@ def _make_science(task: Task, step: Step, _: None) -> Product:
     row = task.work.row
     folder = f"{task.job.store.folder(step.asset, task.job.sky_field.name)}/{row['exposure_id']}"
     fetched = _fetch(task, task.work.inputs["exposure"], folder)
-    metrics = quality.image_metrics(fetched.image, survey_pixel_scale=_pixel_scale(row["survey"]))
+    metrics = quality.image_metrics(fetched.image, survey_pixel_scale=_pixel_scale(fetched.image, row["survey"]))
     _preview(task, step, image=fetched.image)
     columns = _image_columns(fetched.image) | _seeing(metrics) | {"sha256": fetched.sha256}
     return Product(fetched.files, metrics, columns, space=_is_space(row["survey"]))
@@ -173,14 +174,14 @@ def _make_reference(task: Task, step: Step, _: None) -> Product:
     members = task.work.inputs["members"]
     fetched, faults = _fetch_members(task, members, f"{base}/{row['exposure_id']}")
     if len(fetched) == 1:
-        name, one = next(iter(fetched.items()))
+        one = next(iter(fetched.values()))
         image, files, sha256 = one.image, dict(one.files), one.sha256
     else:
         image = coadd([f.image for f in fetched.values()], **step.options)
         image = image.replace(origin={**image.origin, "exposure_id": row["exposure_id"]})
         sha256 = hashlib.sha256("".join(f.sha256 for f in fetched.values()).encode()).hexdigest()
         files = _written(task, step, "fits", lambda s, h: write_image(s, image, header=h))
-    metrics = quality.image_metrics(image, survey_pixel_scale=_pixel_scale(row["survey"]))
+    metrics = quality.image_metrics(image, survey_pixel_scale=_pixel_scale(image, row["survey"]))
     metrics |= quality.reference_metrics(image)
     _preview(task, step, image=image)
     columns = _image_columns(image) | _seeing(metrics)
