@@ -136,7 +136,7 @@ def verify_fits(source: FitsSource) -> None:
 
 def _checksums_match(hdu: Any) -> bool:
     """Compare an extension with its CHECKSUM and DATASUM (1 matches, 2 is missing)."""
-    hdu._checksum_valid = hdu._datasum_valid = None  # noqa: SLF001
+    hdu._checksum_valid = hdu._datasum_valid = None
     return hdu.verify_checksum() == 1 and hdu.verify_datasum() == 1
 
 

@@ -165,7 +165,8 @@ def _choose(hdus: fits.HDUList, roles: Mapping[int, str | None], hdu: int | str 
     if 0 in candidates:
         return 0
     labels = ", ".join(_label_of(hdus[i], i) for i in candidates[:4])
-    msg = f"holds {len(candidates)} images ({labels}{', ...' if len(candidates) > 4 else ''}); choose one by hdu"
+    more = ", ..." if len(candidates) > 4 else ""
+    msg = f"holds {len(candidates)} images ({labels}{more}); choose one by hdu"
     raise ImageError(msg)
 
 
@@ -241,6 +242,7 @@ def read_foreign(
         raise TypeError(msg)
     place = locate(hdus, filename, survey=survey, hdu=hdu)
     own_header = hdus[place.index].header
+    full = _full_scale(own_header)
     stored = _pixels(hdus[place.index], place.shape)
     data = np.asarray(_linear(stored, own_header), np.float32)
     if not np.isfinite(data).any():
@@ -252,7 +254,7 @@ def read_foreign(
     beside = find_companions(path, place.profile) if companions and path is not None else {}
     planes = {role: (hdus[i], None) for role, i in place.planes.items()}
     image = _assemble(data, wcs, told, place, planes, beside, filename)
-    return _with_full_scale(image, _full_scale(own_header))
+    return _with_full_scale(image, full)
 
 
 def _assemble(
@@ -313,7 +315,7 @@ def _companion(file: Path, role: str, shape: tuple[int, int]) -> tuple[np.ndarra
 def _origin(told: Facts, place: Located, beside: Mapping[str, Path], filename: str) -> dict[str, Any]:
     """Return the provenance of an image."""
     origin: dict[str, Any] = {
-        "exposure_id": filename.split(".fit")[0],
+        "exposure_id": filename.split(".fit", maxsplit=1)[0],
         "file": filename,
         "hdu": place.index,
         "calibration": told.calibration,

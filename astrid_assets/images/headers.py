@@ -261,17 +261,13 @@ def header_times(
         Exposure time in seconds, or None.
     """
     length = (exptime or 0.0) / SECONDS_PER_DAY
-    witnesses = []
-    for keys in profile.times:
-        if (told := _witness(header, keys, length)) is not None:
-            witnesses.append((keys, *told))
+    told = [(keys, _witness(header, keys, length)) for keys in profile.times]
+    witnesses = [(keys, *times) for keys, times in told if times is not None]
     # a date alone says nothing where another keyword has the time of day
     exact = [w for w in witnesses if not w[2]] or witnesses[:1]
     if not exact:
         return Times(), []
-    agreeing = max(
-        ([w for w in exact if _agree(a[1], w[1], length)] for a in exact), key=lambda group: len(group)
-    )
+    agreeing = max(([w for w in exact if _agree(a[1], w[1], length)] for a in exact), key=len)
     remarks = [
         f"time by {_names(w[0])} contradicts the others and was dropped" for w in exact if w not in agreeing
     ]
@@ -399,7 +395,7 @@ def unit_zeropoint(
 
 
 def _nominal_zeropoint(header: Mapping[str, Any], profile: Profile, band: str | None) -> float | None:
-    """Return the magnitude of one count per second by PHOTFLAM (ACS Data Handbook, eq. 5.1) or the profile."""
+    """Return the magnitude of one count per second by PHOTFLAM (ACS Data Handbook, 5.1) or the profile."""
     photflam, photplam = (_number(header_value(header, k)) for k in ("PHOTFLAM", "PHOTPLAM"))
     if photflam and photplam and photflam > 0 and photplam > 0:
         return -2.5 * math.log10(photflam) - 5.0 * math.log10(photplam) - 2.408

@@ -88,6 +88,9 @@ class Normalization:
     astrometric_noise: tuple[float, float] = (0.0, 0.0)
     """1-sigma scatter (x, y) of the registration per source, pixels, beyond photon noise."""
 
+    psf_mismatch: float = 0.0
+    """Scatter of what is left at the peaks of static sources, relative to them, beyond noise."""
+
 
 @dataclass(frozen=True, eq=False)
 class AlignedPair:
