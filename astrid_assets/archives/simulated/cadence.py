@@ -29,6 +29,9 @@ _TWILIGHT = -12.0
 _LOWEST = 25.0
 """Altitude in degrees above which fields are observed: airmass 2.35."""
 
+_MOON_DISTANCE = 28.0
+"""Degrees from a Moon more than half full within which fields are left out (as schedulers do)."""
+
 _STEP = 0.01
 """Grid in days on which the best time of a night is sought."""
 
@@ -92,7 +95,7 @@ def visit_on(tile: Tile, band: str, night: int) -> Visit:
     Raises
     ------
     ValueError
-        The tile is not up in the dark of that night.
+        The tile cannot be observed in that night.
     """
     moment = _moment(tile, band, night)
     if moment is None:
@@ -115,8 +118,11 @@ def _lost(seed: int, night: int) -> bool:
 
 
 def _moment(tile: Tile, band: str, night: int) -> float | None:
-    """Return when the shutter opens, whole microdays; None where the field is not up in the dark."""
-    sun = ephemeris.sun_position(night + 0.3)
+    """Return when the shutter opens, whole microdays; None if not up in the dark or beside the Moon."""
+    sun, moon = ephemeris.sun_position(night + 0.3), ephemeris.moon_position(night + 0.3)
+    bright = abs(ephemeris.moon_illumination(night + 0.3)) > 0.5
+    if bright and ephemeris.separation(moon, (tile.ra, tile.dec)) < _MOON_DISTANCE:
+        return None
     grid = [night + 0.05 + _STEP * i for i in range(51)]
     dark = [t for t in grid if ephemeris.altitude(t, *sun) < _TWILIGHT]
     heights = {t: ephemeris.altitude(t, tile.ra, tile.dec) for t in dark}

@@ -103,9 +103,9 @@ class Transients:
         return [_CLASSES[k].name for k in self.kind]
 
 
-def transients(tile: Tile, patch: Patch, mjd: float) -> Transients:
-    """Return the transients that may be visible around a tile at a time."""
-    slots = range(floor((mjd - _MEMORY) / _SLOT), floor((mjd + 60.0) / _SLOT) + 1)
+def transients(tile: Tile, patch: Patch, first: float, last: float) -> Transients:
+    """Return the transients that may be visible around a tile in a span of time."""
+    slots = range(floor((first - _MEMORY) / _SLOT), floor((last + 60.0) / _SLOT) + 1)
     rate = round(tile.transient_rate * 1e6)
     parts = [_drawn(tile.seed, rate, cell, slot) for cell in patch.cells for slot in slots]
     return Transients(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Transients)))

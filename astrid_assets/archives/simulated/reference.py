@@ -34,6 +34,9 @@ _FEWEST, _MOST = 9, 15
 
 _LEAST_FRAMES = 3
 
+_CHOICE = 2
+"""Of so many times more usable frames, the latest, the sharpest are stacked: one season."""
+
 _TURN_OF = (0, 1, 0, 2, 1, 0)
 """Dither group of each frame in turn: three groups of uneven depth; more would only cost time."""
 
@@ -83,7 +86,7 @@ class ReferenceStack:
 
 
 def choose_frames(tile: Tile, candidates: Sequence[Visit]) -> tuple[Visit, ...]:
-    """Return the visits that the survey stacks: clear, well pointed, sharpest first; () if too few.
+    """Return the visits that the survey stacks: clear, well pointed, sharp; () if too few.
 
     Parameters
     ----------
@@ -95,10 +98,10 @@ def choose_frames(tile: Tile, candidates: Sequence[Visit]) -> tuple[Visit, ...]:
     """
     if not candidates:
         return ()
+    wanted = _FEWEST + int(tile.chance("frames", candidates[0].band) * (_MOST - _FEWEST + 1))
     states = [(conditions(tile, visit), visit) for visit in candidates]
     usable = [(s.psf.fwhm, visit) for s, visit in states if s.cloud == 0.0 and not s.misplaced]
-    wanted = _FEWEST + int(tile.chance("frames", candidates[0].band) * (_MOST - _FEWEST + 1))
-    best = sorted(usable)[:wanted]
+    best = sorted(usable[-_CHOICE * wanted :])[:wanted]
     return tuple(sorted(visit for _, visit in best)) if len(best) >= _LEAST_FRAMES else ()
 
 
@@ -139,7 +142,7 @@ def stack(tile: Tile, frames: Sequence[Visit]) -> ReferenceStack:
     total, variance, depth = (np.zeros(shape, np.float32) for _ in range(3))
     for group in groups:
         weight = len(group.frames) * _covered(tile, group, shape)
-        total += weight * np.float32(group.scale) * _resampled(_native(tile, group, cards, rng), group, shape)
+        total += weight * np.float32(group.scale) * _frame(tile, group, frames, cards, rng)
         variance += weight**2 * np.float32(group.scale**2 * group.sky_variance) * _noise_factor(group, shape)
         depth += weight
     scale = float(np.average([g.scale for g in groups], weights=[len(g.frames) for g in groups]))
@@ -191,25 +194,39 @@ def _group(tile: Tile, frames: tuple[Visit, ...], zeropoint: float, rng: np.rand
 def _scene(
     group: _Group, cards: Cards, shape: tuple[int, int], frames: Sequence[Visit], zeropoint: float
 ) -> Scene:
-    """Return the sky on the grid of the reference, as some frames see it."""
+    """Return the sky on the grid of the reference, averaged over all frames, through a group's air."""
     mjds = tuple(visit.mjd_mid for visit in frames)
     epoch = Epoch(mjds, frames[0].band, zeropoint, group.state.airmass, group.state.parallactic)
     return Scene(cards, shape, epoch, lambda x, _: np.ones_like(x))
 
 
-def _native(tile: Tile, group: _Group, cards: Cards, rng: np.random.Generator) -> np.ndarray:
-    """Return the mean of a group's frames on its own grid in ADU, sky subtracted, with its noise."""
+def _frame(
+    tile: Tile, group: _Group, frames: Sequence[Visit], cards: Cards, rng: np.random.Generator
+) -> np.ndarray:
+    """Return a group's image on the grid of the reference in native ADU, sky subtracted.
+
+    Full wells are cut after the interpolation: splines would ring at their edges for a dozen pixels.
+    """
+    shape = reference_cards(tile)[1]
+    image = _resampled(_native(tile, group, frames, cards, rng), group, shape)
+    dirt.bleed(image, np.zeros(shape, np.int16))
+    return image - np.float32(group.state.sky)
+
+
+def _native(
+    tile: Tile, group: _Group, frames: Sequence[Visit], cards: Cards, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the mean of a group's frames on its own grid in ADU with its noise, not yet saturated."""
     state, shape, count = group.state, (tile.ny, tile.nx), len(group.frames)
-    scene = _scene(group, cards, reference_cards(tile)[1], group.frames, state.zeropoint)
-    sky, unused = patch(tile), Truth()
+    scene = _scene(group, cards, reference_cards(tile)[1], frames, state.zeropoint)
+    sky, unused = patch(tile), Truth()  # the truth of the whole stack is noted once, not by group
     points = Points.joined(static_scene(scene, sky, unused), transient_scene(scene, tile, sky, unused))
     y, x = group.matrix @ np.stack([points.y, points.x]) + group.offset[:, None]
     model = np.maximum(draw(Points(x, y, points.flux), state.psf, shape), 0.0) + np.float32(state.sky)
     electrons = np.float32(GAIN * count)
     data = rng.poisson(model * electrons).astype(np.float32) / electrons
-    dirt.bleed(data, np.zeros(shape, np.int16))
     read_noise = np.float32(READ_NOISE / GAIN / np.sqrt(count))
-    return data + read_noise * rng.standard_normal(shape, dtype=np.float32) - np.float32(state.sky)
+    return data + read_noise * rng.standard_normal(shape, dtype=np.float32)
 
 
 def _covered(tile: Tile, group: _Group, shape: tuple[int, int]) -> np.ndarray:

@@ -161,11 +161,15 @@ def _galaxies(scene: Scene, patch: Patch, truth: Truth) -> Points:
 
 
 def transient_scene(scene: Scene, tile: Tile, patch: Patch, truth: Truth) -> Points:
-    """Return the transients, their flux averaged over the frames of a stack."""
+    """Return the transients; in a stack with the median of their magnitudes.
+
+    Stacks are clipped: what shines in a few of the frames only does not survive.
+    """
     epoch = scene.epoch
-    found = changing.transients(tile, patch, epoch.mjd)
+    found = changing.transients(tile, patch, min(epoch.mjds), max(epoch.mjds))
     x, y = scene.pixels(found.ra, found.dec, found.colour)
-    mag = _averaged([changing.transient_magnitudes(found, mjd, epoch.band) for mjd in epoch.mjds])
+    mags = [changing.transient_magnitudes(found, mjd, epoch.band) for mjd in epoch.mjds]
+    mag = np.sort(mags, axis=0)[len(mags) // 2]
     keep = scene.inside(x, y) & np.isfinite(mag)
     x, y, mag = x[keep], y[keep], mag[keep]
     flux = scene.flux(mag, x, y)

@@ -331,8 +331,8 @@ def patch(tile: Tile) -> Patch:
 def _galaxy_points(galaxies: Galaxies) -> tuple[np.ndarray, ...]:
     """Return (owner, east, north, share): galaxies as rings of points, as smooth as the PSF can tell.
 
-    Rings lie at geometrically growing radii and carry the light of their annulus; neighbouring
-    rings are turned by the golden angle.
+    Rings are closest at the centre and carry the light of their annulus; neighbouring rings are
+    turned by the golden angle.
     """
     parts = [_rings(galaxies, i) for i in range(galaxies.ra.size)]
     owner = np.repeat(np.arange(len(parts)), [p.shape[1] for p in parts])
@@ -341,10 +341,10 @@ def _galaxy_points(galaxies: Galaxies) -> tuple[np.ndarray, ...]:
 
 def _rings(galaxies: Galaxies, index: int) -> np.ndarray:
     radius, axis_ratio = galaxies.radius[index], galaxies.axis_ratio[index]
-    rings, spokes = 8 + ceil(2 * radius), 8 + 2 * ceil(radius)
-    edges = radius * np.geomspace(0.05, 5.0, rings)
+    rings, spokes = 8 + ceil(3.5 * radius), 6 + ceil(11 * radius)
+    edges = 5.0 * radius * (np.arange(1, rings + 1) / rings) ** 2
     light = np.diff(_sersic_light(edges / radius, galaxies.sersic[index]), prepend=0.0)
-    middle = edges * 0.85
+    middle = (np.append(0.0, edges[:-1]) + edges) / 2
     turn = np.arange(rings)[:, None] * 2.39996 + 2 * np.pi * np.arange(spokes) / spokes
     major, minor = middle[:, None] * np.cos(turn), axis_ratio * middle[:, None] * np.sin(turn)
     angle = radians(galaxies.angle[index])
