@@ -11,10 +11,18 @@ from datetime import UTC, datetime, timedelta
 from astrid_assets.errors import ConfigurationError
 from astrid_assets.home import dagster_home
 
-__all__ = ["DEMO_CLOCK", "from_mjd", "now_mjd", "parse_time", "pin_simulated_clock", "simulated_now"]
+__all__ = [
+    "DEMO_CLOCK",
+    "from_mjd",
+    "now_mjd",
+    "parse_time",
+    "pin_simulated_clock",
+    "pinned_clock",
+    "simulated_now",
+]
 
-DEMO_CLOCK = 60957.0
-"""MJD (2025-10-09) at which the demo stands still, so that its numbers are the same on every date."""
+DEMO_CLOCK = 60935.0
+"""MJD (2025-09-17) at which the demo stands still, so that its numbers are the same on every date."""
 
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
 _CLOCK_FILE = "simulated_clock"
@@ -67,10 +75,22 @@ def simulated_now() -> float:
     given = _given()
     if given is not None:
         return given
+    pinned = pinned_clock()
+    return _real() if pinned is None else pinned
+
+
+def pinned_clock() -> float | None:
+    """Return where the clock of the simulated survey is pinned, as MJD (UTC); None where it is not.
+
+    Raises
+    ------
+    ConfigurationError
+        The file that holds it cannot be understood.
+    """
     try:
         text = (dagster_home() / _CLOCK_FILE).read_text()
     except FileNotFoundError:
-        return _real()
+        return None
     try:
         return parse_time(text)
     except ValueError as error:

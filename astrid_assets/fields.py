@@ -285,7 +285,7 @@ class SimulatedOptions(_Strict):
     corrupt: bool = True
     """Whether now and then a file arrives truncated, without a keyword or with a wrong WCS."""
 
-    corrupt_rate: float = pydantic.Field(default=0.05, ge=0, le=1)
+    corrupt_rate: float = pydantic.Field(default=0.08, ge=0, le=1)
     """Share of the science files that arrive corrupt."""
 
     transient_rate: float = pydantic.Field(default=1.5, ge=0)

@@ -83,9 +83,9 @@ def reference_name(tile: Tile, band: str) -> str:
 
 def corruption(tile: Tile, visit: Visit) -> str | None:
     """Return what is wrong with the files of an exposure: one of `CORRUPTIONS`, or None."""
-    if tile.chance("corrupt", visit.band, visit.night) >= tile.corrupt_rate:
+    if tile.chance("spoiled", visit.band, visit.night) >= tile.corrupt_rate:
         return None
-    return CORRUPTIONS[int(tile.chance("corruption", visit.band, visit.night) * len(CORRUPTIONS))]
+    return CORRUPTIONS[int(tile.chance("spoiled", "kind", visit.band, visit.night) * len(CORRUPTIONS))]
 
 
 def limiting_magnitude(state: Conditions) -> float:
