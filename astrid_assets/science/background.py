@@ -9,7 +9,7 @@ import sep
 
 from astrid_assets.errors import ScienceError
 
-__all__ = ["Background", "estimate_background", "robust_std"]
+__all__ = ["Background", "estimate_background", "excess_scatter", "robust_std"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,3 +97,24 @@ def _source_pixels(data: np.ndarray, bad: np.ndarray, rms: float) -> np.ndarray:
     faint = smooth > 2.0 * rms / 5.3 * 1.5
     bright = uniform_filter(np.where(bad, 0, data), 5) > 10.0 * rms
     return binary_dilation(faint & (smooth > 0.57 * rms), iterations=2) | binary_dilation(bright, iterations=8)
+
+
+def excess_scatter(values: np.ndarray, errors: np.ndarray) -> float:
+    """Return the scatter of values about zero that their errors do not explain.
+
+    The s for which ``values / sqrt(errors^2 + s^2)`` has a robust standard deviation of 1; zero
+    where the errors are large enough already.
+
+    Parameters
+    ----------
+    values, errors
+        Residuals and their 1-sigma errors, ``(n,)``.
+    """
+    from scipy.optimize import brentq
+
+    def surplus(scatter: float) -> float:
+        return float(1.4826 * np.median(np.abs(values) / np.hypot(errors, scatter))) - 1.0
+
+    if len(values) == 0 or surplus(0.0) <= 0:
+        return 0.0
+    return float(brentq(surplus, 0.0, 10.0 * np.abs(values).max(), xtol=1e-7))

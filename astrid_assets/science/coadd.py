@@ -91,7 +91,9 @@ def _ratio(first: MaskedImage, data: np.ndarray, rms: np.ndarray, bad: np.ndarra
     good = ~ours.flagged & (flag == 0) & (ours.snr > 20) & (flux > 10 * error)
     if good.sum() < 3:
         raise ScienceError(f"{int(good.sum())} common sources to scale an exposure of the reference, 3 needed")
-    return weighted_ratio(ours.flux, ours.flux_error, flux, np.maximum(error, 1e-30), good)[0]
+    ratio = ours.flux / np.where(good, flux, 1.0)
+    relative = np.hypot(ours.flux_error / np.where(good, ours.flux, 1.0), error / np.where(good, flux, 1.0))
+    return weighted_ratio(ratio, ratio * relative, good)[0]
 
 
 def _outliers(data: np.ndarray, weight: np.ndarray, clip: float) -> np.ndarray:

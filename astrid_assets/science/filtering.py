@@ -190,7 +190,8 @@ def _spectra(inputs: _Inputs, tile: _Tile, shape: tuple[int, int]) -> tuple[Spec
     """Return the spectra of a tile and the sky noise of both images in it."""
     x, y = tile.centre
     norm, pair = inputs.normalization, inputs.pair
-    psf_r = shift_stamps(pair.reference.psf.at(x, y), *norm.shift)
+    # a source sits at x in the science image and at x - shift in the reference
+    psf_r = shift_stamps(pair.reference.psf.at(x, y), -norm.shift[0], -norm.shift[1])
     sky = [
         float(np.sqrt(np.median(plane[tile.padded])))
         for plane in (inputs.sky_science, inputs.sky_reference)
@@ -264,18 +265,19 @@ def _squared(kernel: np.ndarray, shape: tuple[int, int], white: np.ndarray | flo
 
 
 def _registration_variance(static: np.ndarray, core: tuple[int, int], norm: Normalization) -> np.ndarray:
-    """Return the variance of S from registration and flux-ratio errors (Zackay et al., eqs 30 to 33).
+    """Return the variance of S from errors of registration (Zackay et al., eqs 30 to 33), ratio and PSF.
 
-    Both act on what is common to the two images, so they follow from the filtered reference: a
+    They act on what is common to the two images, so they follow from the filtered reference: a
     transient does not raise its own error.
     """
     part = static[BORDER - 1 : BORDER + core[0] + 1, BORDER - 1 : BORDER + core[1] + 1]
     slope_y = 0.5 * (part[2:, 1:-1] - part[:-2, 1:-1])
     slope_x = 0.5 * (part[1:-1, 2:] - part[1:-1, :-2])
     sigma_x, sigma_y = norm.astrometric_noise
-    relative = np.hypot(norm.flux_ratio_scatter, norm.flux_ratio_error / norm.flux_ratio)
+    relative = norm.flux_ratio_scatter**2 + (norm.flux_ratio_error / norm.flux_ratio) ** 2 + norm.psf_mismatch**2
     inner = part[1:-1, 1:-1]
-    return np.float32(sigma_x**2) * slope_x**2 + np.float32(sigma_y**2) * slope_y**2 + np.float32(relative**2) * inner**2
+    moved = np.float32(sigma_x**2) * slope_x**2 + np.float32(sigma_y**2) * slope_y**2
+    return moved + np.float32(relative) * inner**2
 
 
 def _difference_psf(inputs: _Inputs, make_filters: MakeFilters, size: int, shape: tuple[int, int]) -> Psf:

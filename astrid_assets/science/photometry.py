@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from astrid_assets.errors import PhotometryError, PsfError
 from astrid_assets.images.image import MaskedImage
-from astrid_assets.images.masks import bits
 from astrid_assets.images.pairs import AlignedPair, Normalization
 from astrid_assets.images.psf import Psf
 from astrid_assets.science.artifacts import find_cosmic_rays, find_saturation, mark
-from astrid_assets.science.background import Background, estimate_background, robust_std
+from astrid_assets.science.background import Background, estimate_background, excess_scatter, robust_std
 from astrid_assets.science.noise import blank_pixels, correlation_of, has_counts, variance_model
-from astrid_assets.science.psf import StarFits, fit_stars, measure_psf
-from astrid_assets.science.stars import find_sources, select_stars
+from astrid_assets.science.comparison import Comparison, compare_sources
+from astrid_assets.science.psf import MIN_STARS, measure_psf
+from astrid_assets.science.stars import Sources, find_sources, select_stars
+from astrid_assets.science.warp import is_surface_brightness
 
 __all__ = ["normalize", "weighted_ratio"]
 
@@ -85,18 +87,19 @@ def normalize(
     """
     science = _subtract(pair.science, background_box)
     reference = _subtract(pair.reference, background_box)
-    common_bad = science.image.bad | reference.image.bad
-    stars = _common_stars(science, reference, pair)
-    x, y = stars
+    sources, star, common = _common_sources(science, reference)
+    x, y = sources.x[star], sources.y[star]
     psf_s = _psf(science, x, y, psf_order, prefer_given_psf)
     psf_r = _psf(reference, x, y, psf_order, prefer_given_psf)
     if cosmic_rays is None:
         cosmic_rays = has_counts(pair.science) and pair.science.n_exposures == 1
     if cosmic_rays:
         science = _without_cosmic_rays(science, reference, psf_s)
-    fit_s = fit_stars(science.data, science.image.variance, common_bad, psf_s, x, y)
-    fit_r = fit_stars(reference.data, reference.image.variance, common_bad, psf_r, x, y)
-    normalization = _match(pair, science, reference, fit_s, fit_r, flux_ratio)
+    chosen = star if star.sum() >= MIN_STARS[1] else common
+    comparison = compare_sources(
+        science.image.replace(psf=psf_s), reference.image.replace(psf=psf_r), sources.x[chosen], sources.y[chosen]
+    )
+    normalization = _match(pair, science, reference, comparison, flux_ratio)
     return pair.replace(
         science=science.image.replace(psf=psf_s, noise_correlation=_correlation(science)),
         reference=reference.image.replace(psf=psf_r, noise_correlation=_correlation(reference)),
@@ -142,9 +145,9 @@ def _gain(image: MaskedImage, background: Background) -> float | None:
 
 
 def _psf(side: _Side, x: np.ndarray, y: np.ndarray, order: int, prefer_given: bool) -> Psf:
-    """Measure the PSF on stars; use the one that came with the image where that fails."""
+    """Measure the PSF on stars; use the one that came with the image where there are few."""
     given = side.image.psf
-    if prefer_given and given is not None:
+    if given is not None and (prefer_given or len(x) < MIN_STARS[1]):
         return given
     try:
         return measure_psf(side.data, side.image.variance, side.image.bad, x, y, max_order=order)
@@ -154,30 +157,24 @@ def _psf(side: _Side, x: np.ndarray, y: np.ndarray, order: int, prefer_given: bo
         return given
 
 
-def _common_stars(science: _Side, reference: _Side, pair: AlignedPair) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions of stars that are isolated, unsaturated and seen in both images."""
+def _common_sources(science: _Side, reference: _Side) -> tuple[Sources, np.ndarray, np.ndarray]:
+    """Return the sources both images show unsaturated, whether each is a star, and its place."""
     bad = science.image.bad | reference.image.bad
-    # the deeper image tells stars from galaxies better, but both must see the star
-    deep = find_sources(reference.data, reference.rms, bad)
-    index = select_stars(deep, pair.science.shape, saturation=reference.image.saturation)
-    x, y = deep.x[index], deep.y[index]
+    # the reference is usually the deeper image: it tells stars from galaxies, and shows faint neighbours
+    theirs = find_sources(reference.data, reference.rms, bad)
     ours = find_sources(science.data, science.rms, bad, threshold=3.0)
-    if len(ours) == 0 or len(x) == 0:
-        return x, y
-    return _seen_in_science(ours, x, y, science)
-
-
-def _seen_in_science(ours: object, x: np.ndarray, y: np.ndarray, science: _Side) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the stars that the science image shows, unsaturated and at S/N above 15."""
-    from scipy.spatial import cKDTree
-
-    distance, i = cKDTree(np.c_[ours.x, ours.y]).query(np.c_[x, y], distance_upper_bound=2.0)
-    seen = np.isfinite(distance)
-    i = np.where(seen, i, 0)
-    seen &= (ours.snr[i] > 15.0) & ~ours.flagged[i]
-    if science.image.saturation is not None:
-        seen &= ours.peak[i] < 0.8 * science.image.saturation
-    return x[seen], y[seen]
+    star = np.zeros(len(theirs), bool)
+    star[select_stars(theirs, science.image.shape, saturation=reference.image.saturation)] = True
+    common = np.zeros(len(theirs), bool)
+    if len(ours) and len(theirs):
+        distance, i = cKDTree(np.c_[ours.x, ours.y]).query(np.c_[theirs.x, theirs.y], distance_upper_bound=2.0)
+        common = np.isfinite(distance) & ~theirs.flagged & (theirs.snr > 20.0)
+        i = np.where(common, i, 0)
+        common &= (ours.snr[i] > 15.0) & ~ours.flagged[i]
+        for sources, index, image in ((ours, i, science.image), (theirs, slice(None), reference.image)):
+            if image.saturation is not None:
+                common &= sources.peak[index] < 0.8 * image.saturation
+    return theirs, star & common, common
 
 
 def _without_cosmic_rays(science: _Side, reference: _Side, psf: Psf) -> _Side:
@@ -201,30 +198,24 @@ def _correlation(side: _Side) -> np.ndarray | None:
 
 
 def _match(
-    pair: AlignedPair,
-    science: _Side,
-    reference: _Side,
-    fit_s: StarFits,
-    fit_r: StarFits,
-    given_ratio: float | None,
+    pair: AlignedPair, science: _Side, reference: _Side, sources: Comparison, given_ratio: float | None
 ) -> Normalization:
-    """Compare the stars of both images."""
+    """Return the parameters of a pair from the comparison of its sources."""
     predicted = _predicted_ratio(pair.science, pair.reference)
-    good = np.isfinite(fit_s.flux_error) & np.isfinite(fit_r.flux_error)
-    good &= (fit_s.flux > 0) & (fit_r.flux > 0)
-    if given_ratio is not None:
-        ratio, error, scatter, kept = given_ratio, 0.0, 0.0, np.zeros(len(good), bool)
-    elif good.sum() >= MIN_RATIO_STARS:
-        ratio, error, scatter, kept = weighted_ratio(
-            fit_s.flux, fit_s.flux_error, fit_r.flux, fit_r.flux_error, good
-        )
+    good = (sources.ratio > 0) & np.isfinite(sources.ratio_error)
+    kept = np.zeros(len(good), bool)
+    if good.sum() >= MIN_RATIO_STARS:
+        ratio, error, scatter, kept = weighted_ratio(sources.ratio, sources.ratio_error, good)
     elif predicted is not None:
-        ratio, error, scatter, kept = predicted, 0.05 * predicted, 0.05, np.zeros(len(good), bool)
-    else:
+        # nothing to measure it on: as uncertain as zero points usually are
+        ratio, error, scatter = predicted, 0.05 * predicted, 0.05
+    elif given_ratio is None:
         raise PhotometryError(
-            f"{int(good.sum())} common stars for a flux ratio, {MIN_RATIO_STARS} needed, and no zero points"
+            f"{int(good.sum())} common sources for a flux ratio, {MIN_RATIO_STARS} needed, and no zero points"
         )
-    shift, noise = _residual_shift(fit_s, fit_r, kept)
+    if given_ratio is not None:
+        ratio, error, scatter = given_ratio, 0.0, 0.0
+    shift, noise = _residual_shift(sources, kept)
     return Normalization(
         flux_ratio=ratio,
         flux_ratio_error=error,
@@ -239,11 +230,15 @@ def _match(
         reference_variance_scale=reference.variance_scale,
         shift=shift,
         astrometric_noise=noise,
+        psf_mismatch=excess_scatter(sources.mismatch[kept], sources.mismatch_error[kept]),
     )
 
 
 def _predicted_ratio(science: MaskedImage, reference: MaskedImage) -> float | None:
-    """Return the flux ratio that zero points predict, or exposure times where only those are known."""
+    """Return the flux ratio that units, zero points or, where only those are known, exposure times predict."""
+    if science.unit is not None and is_surface_brightness(science) and is_surface_brightness(reference):
+        # the pixels of the warped reference have the size of the science pixels
+        return float(reference.unit.to(science.unit))
     if science.zeropoint is not None and reference.zeropoint is not None:
         return float(10 ** (0.4 * (science.zeropoint.magnitude - reference.zeropoint.magnitude)))
     same_scale = science.unit == reference.unit and science.survey == reference.survey
@@ -253,53 +248,52 @@ def _predicted_ratio(science: MaskedImage, reference: MaskedImage) -> float | No
 
 
 def weighted_ratio(
-    flux_1: np.ndarray, error_1: np.ndarray, flux_2: np.ndarray, error_2: np.ndarray, good: np.ndarray
+    ratio: np.ndarray, error: np.ndarray, good: np.ndarray
 ) -> tuple[float, float, float, np.ndarray]:
-    """Return the ratio of two sets of fluxes of the same sources, rejecting outliers.
+    """Average flux ratios of many sources, rejecting outliers such as variable stars.
 
     Parameters
     ----------
-    flux_1, error_1, flux_2, error_2
-        Fluxes and 1-sigma errors, ``(n,)``.
+    ratio, error
+        Ratios and their 1-sigma errors, ``(n,)``.
 
     good
-        Which sources to use.
+        Which sources to use; their ratios are positive.
 
     Returns
     -------
     tuple
-        Ratio 1 / 2, its error, the relative scatter beyond the errors, and which sources were
+        Mean ratio, its error, the relative scatter beyond the errors, and which sources were
         kept. The error is the weighted standard error, with the scatter added to each source.
     """
-    log = np.log(np.where(good, flux_1 / np.where(good, flux_2, 1.0), 1.0))
-    noise = np.hypot(error_1 / np.where(good, flux_1, 1.0), error_2 / np.where(good, flux_2, 1.0))
+    positive = np.where(good, ratio, 1.0)
+    log, noise = np.log(positive), np.where(good, error, 1.0) / positive
     keep, scatter = good.copy(), 0.0
     centre = float(np.median(log[good]))
     for _ in range(6):
         total = np.hypot(noise, scatter)
-        normal = (log - centre) / total
-        inside = good & (np.abs(normal) < 3.5)
+        inside = good & (np.abs(log - centre) < 3.5 * total)
         if inside.sum() < MIN_RATIO_STARS:
             inside = good
         weight = np.where(inside, 1.0 / total**2, 0)
         centre = float((weight * log).sum() / weight.sum())
-        spread = robust_std(log[inside])
-        scatter = float(np.sqrt(max(0.0, spread**2 - np.median(noise[inside]) ** 2)))
+        scatter = excess_scatter(log[inside] - centre, noise[inside])
         if (inside == keep).all():
             break
         keep = inside
-    ratio = float(np.exp(centre))
-    return ratio, ratio * float(1.0 / np.sqrt(weight.sum())), scatter, keep
+    mean = float(np.exp(centre))
+    return mean, mean * float(1.0 / np.sqrt(weight.sum())), scatter, keep
 
 
-def _residual_shift(
-    fit_s: StarFits, fit_r: StarFits, kept: np.ndarray
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the median offset between the PSF positions of both images, and its intrinsic scatter."""
+def _residual_shift(sources: Comparison, kept: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the median shift between both images, and the scatter of single sources beyond noise."""
     if kept.sum() < MIN_RATIO_STARS:
         return (0.0, 0.0), (0.0, 0.0)
-    photon = float(np.median(np.hypot(fit_s.position_error, fit_r.position_error)[kept]))
-    offsets = [(fit_s.x - fit_r.x)[kept], (fit_s.y - fit_r.y)[kept]]
-    shift = [float(np.median(offset)) for offset in offsets]
-    noise = [float(np.sqrt(max(0.0, robust_std(offset) ** 2 - photon**2))) for offset in offsets]
-    return (shift[0], shift[1]), (noise[0], noise[1])
+    error = sources.position_error[kept]
+    middle, noise = [], []
+    for shift in (sources.dx[kept], sources.dy[kept]):
+        near = np.abs(shift - np.median(shift)) < 5.0 * np.hypot(error, robust_std(shift))
+        weight = near / (error**2 + 0.02**2)
+        middle.append(float((weight * shift).sum() / weight.sum()))
+        noise.append(excess_scatter(shift - middle[-1], error))
+    return (middle[0], middle[1]), (noise[0], noise[1])

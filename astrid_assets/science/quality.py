@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from astrid_assets.images.masks import BAD_BITS, MASK_PLANES, bits
+from astrid_assets.images.psf import fwhm_of
 from astrid_assets.science.background import estimate_background, robust_std
+from astrid_assets.science.resample import cut_stamps, shift_stamps
 from astrid_assets.science.stars import find_sources, select_stars
 
 if TYPE_CHECKING:
@@ -64,7 +66,8 @@ def image_metrics(image: MaskedImage, *, survey_pixel_scale: float | None = None
     good = ~image.bad
     n_infnan = int(image.data.size - np.count_nonzero(np.isfinite(image.data)))
     sky, rms = _sky(image.data, good)
-    fwhm, elongation = _psf_shape(image)
+    stamp = _stamp(image)
+    fwhm, elongation = _shape(stamp)
     scale = _number(image.pixel_scale)
     return {
         "nx": float(image.shape[1]),
@@ -81,7 +84,7 @@ def image_metrics(image: MaskedImage, *, survey_pixel_scale: float | None = None
         "fwhm_px": fwhm,
         "seeing": fwhm * scale,
         "elongation": elongation,
-        "limiting_magnitude": _limiting_magnitude(image, rms),
+        "limiting_magnitude": _limiting_magnitude(image, stamp, rms),
         "airmass": _number(image.airmass),
         "wcs_round_trip": _wcs_round_trip(image),
         "pixel_scale": scale,
@@ -525,52 +528,60 @@ def _sky(data: np.ndarray, good: np.ndarray, *, lag: int = 5) -> tuple[float, fl
     return float(np.median(values)), float(core.std(dtype=float) / (0.98658 * np.sqrt(2.0)))
 
 
-def _psf_shape(image: MaskedImage) -> tuple[float, float]:
-    """FWHM (pixels) and elongation of the point-spread function, or of the stars where it is unknown."""
+def _stamp(image: MaskedImage) -> np.ndarray | None:
+    """Point-spread function at the middle of an image, from its stars where none was given."""
     if image.psf is None:
-        return _star_shape(image)
+        return _mean_star(image)
     ny, nx = image.shape
-    return image.psf.fwhm, _elongation(image.psf.at((nx - 1) / 2, (ny - 1) / 2))
+    return image.psf.at((nx - 1) / 2, (ny - 1) / 2)
 
 
-def _elongation(stamp: np.ndarray) -> float:
-    """Major over minor axis of the part of a stamp above a tenth of its peak."""
+def _mean_star(
+    image: MaskedImage, *, side: int = 640, n_stars: int = 40, size: int = 31
+) -> np.ndarray | None:
+    """Median of the stars in the middle of an image, unit sum; None for fewer than five stars."""
+    middle = _middle(image.shape, side)
+    data, bad = image.data[middle], np.ascontiguousarray(image.bad[middle])
+    if bad.mean() > 0.95:
+        return None
+    background = estimate_background(data, bad)
+    sky_free = data - background.level
+    sources = find_sources(sky_free, background.rms, bad, threshold=10.0)
+    stars = sources[select_stars(sources, data.shape, saturation=image.saturation)[:n_stars]]
+    if len(stars) < 5:
+        return None
+    x, y = np.rint(stars.x).astype(int), np.rint(stars.y).astype(int)
+    stamps = cut_stamps(np.where(bad, np.float32(0), sky_free), x, y, size, fill=0.0).astype(float)
+    centred = shift_stamps(stamps, x - stars.x, y - stars.y) / stars.flux[:, None, None]
+    star = np.median(centred, axis=0)
+    return star / star.sum() if star.sum() > 0 else None
+
+
+def _shape(stamp: np.ndarray | None) -> tuple[float, float]:
+    """FWHM in pixels, and major over minor axis of the part above a tenth of the peak."""
+    if stamp is None:
+        return np.nan, np.nan
     weight = np.where(stamp > 0.1 * stamp.max(), stamp, 0.0)
     y, x = np.indices(stamp.shape, float)
     total = weight.sum()
     x, y = x - (x * weight).sum() / total, y - (y * weight).sum() / total
     xx, yy, xy = ((a * b * weight).sum() / total for a, b in ((x, x), (y, y), (x, y)))
     minor, major = np.linalg.eigvalsh([[xx, xy], [xy, yy]])
-    return float(np.sqrt(major / minor)) if minor > 0 else np.nan
+    return fwhm_of(stamp), float(np.sqrt(major / minor)) if minor > 0 else np.nan
 
 
 def _seeing_and_depth(image: MaskedImage) -> tuple[float, float]:
     """FWHM in arcsec, and AB magnitude of a point source at 5 sigma."""
     _, rms = _sky(image.data, ~image.bad)
-    return _psf_shape(image)[0] * _number(image.pixel_scale), _limiting_magnitude(image, rms)
+    stamp = _stamp(image)
+    return _shape(stamp)[0] * _number(image.pixel_scale), _limiting_magnitude(image, stamp, rms)
 
 
-def _star_shape(image: MaskedImage, *, side: int = 768) -> tuple[float, float]:
-    """FWHM (pixels) and elongation of the stars in the middle of an image; NaN for fewer than five."""
-    middle = _middle(image.shape, side)
-    data, bad = image.data[middle], np.ascontiguousarray(image.bad[middle])
-    if bad.mean() > 0.95:
-        return np.nan, np.nan
-    background = estimate_background(data, bad)
-    sources = find_sources(data - background.level, background.rms, bad, threshold=10.0)
-    stars = sources[select_stars(sources, data.shape, saturation=image.saturation)]
-    if len(stars) < 5:
-        return np.nan, np.nan
-    # half of the light of a Gaussian lies within half of its FWHM
-    return 2.0 * float(np.median(stars.radius)), float(np.median(stars.elongation))
-
-
-def _limiting_magnitude(image: MaskedImage, rms: float) -> float:
+def _limiting_magnitude(image: MaskedImage, stamp: np.ndarray | None, rms: float) -> float:
     """AB magnitude of a point source at 5 sigma: error of optimal photometry, King (1983) eq. 11."""
-    if image.zeropoint is None or image.psf is None or not rms > 0:
+    if image.zeropoint is None or stamp is None or not rms > 0:
         return np.nan
-    ny, nx = image.shape
-    noise_area = 1.0 / (image.psf.at((nx - 1) / 2, (ny - 1) / 2) ** 2).sum()
+    noise_area = 1.0 / (stamp**2).sum()
     return float(image.zeropoint.magnitude - 2.5 * np.log10(5.0 * rms * np.sqrt(noise_area)))
 
 

@@ -9,15 +9,19 @@ from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.masks import bits
 from astrid_assets.images.pairs import AlignedPair, Registration
 from astrid_assets.images.psf import polynomial_terms
-from astrid_assets.science.background import estimate_background, robust_std
-from astrid_assets.science.stars import Sources, find_sources, select_stars
+from astrid_assets.science.background import estimate_background, excess_scatter, robust_std
+from astrid_assets.science.stars import Sources, find_sources
 from astrid_assets.science.warp import PixelMap, map_pixels, warp
 
 __all__ = ["align", "match_sources"]
 
-MIN_MATCHES = (3, 12, 30, 80)
-"""Matched stars needed for a refinement of order 0, 1, 2, 3: four for each coefficient of a
+MIN_MATCHES = (3, 15, 50, 120)
+"""Matched stars needed for a refinement of order 0, 1, 2, 3: five to twelve for each coefficient of a
 polynomial, three for a shift."""
+
+
+CENTROID_FLOOR = 0.02
+"""Error of a windowed centroid that does not fall with S/N (pixel phase, blends), pixels."""
 
 
 def align(
@@ -75,7 +79,7 @@ def align(
     _require_overlap(_coverage(first, reference), min_overlap)
     registration = _refine(science, reference, search_radius, max_order)
     pixels = first
-    if registration.n_matched:
+    if registration.method == "wcs+stars":
         pixels = map_pixels(
             science.wcs, science.shape, reference.wcs, shift=registration.coefficients, order=registration.order
         )
@@ -130,7 +134,32 @@ def _refine(science: MaskedImage, reference: MaskedImage, search_radius: float, 
     if len(i) < MIN_MATCHES[0]:
         return Registration("wcs")
     offset_x, offset_y = ours.x[i] - x[near][j], ours.y[i] - y[near][j]
-    return _fit_offsets(ours.x[i], ours.y[i], offset_x, offset_y, science.shape, max_order)
+    error = np.hypot(_centroid_error(ours)[i], _centroid_error(theirs)[near][j])
+    fitted = _fit_offsets(ours.x[i], ours.y[i], offset_x, offset_y, error, science.shape, max_order)
+    return fitted if _is_significant(fitted) else _unrefined(fitted)
+
+
+def _centroid_error(sources: Sources) -> np.ndarray:
+    """Return the 1-sigma error of a centroid, pixels: size over S/N, and what blends and pixels add."""
+    return np.hypot(1.2 * sources.radius / sources.snr, CENTROID_FLOOR)
+
+
+def _is_significant(registration: Registration) -> bool:
+    """Return whether the fitted offsets are larger than their error; else the two WCS agree."""
+    error = np.array(registration.residual_rms) / np.sqrt(registration.n_matched)
+    size = np.abs(registration.coefficients).sum(axis=1)
+    return bool((size > 4.0 * error * np.sqrt(len(registration.coefficients[0]))).any())
+
+
+def _unrefined(registration: Registration) -> Registration:
+    """Return the same matches with the WCS left as they are."""
+    return Registration(
+        "wcs",
+        n_matched=registration.n_matched,
+        initial_offset=registration.initial_offset,
+        residual_offset=registration.initial_offset,
+        residual_rms=registration.residual_rms,
+    )
 
 
 def _require_agreement(n_matched: int, n_possible: int, search_radius: float) -> None:
@@ -144,16 +173,15 @@ def _require_agreement(n_matched: int, n_possible: int, search_radius: float) ->
 
 
 def _positions(image: MaskedImage) -> Sources:
-    """Return the compact, unsaturated sources of an image, brightest first."""
+    """Return the unsaturated, unblended sources of an image, brightest first."""
     background = estimate_background(image.data, image.bad)
     data = image.data - background.level
     sources = find_sources(data, background.rms, image.bad, limit=1500)
-    saturation = None if image.saturation is None else image.saturation - background.median
-    # neighbours move a centroid less than they would spoil a PSF
-    stars = select_stars(
-        sources, image.shape, saturation=saturation, min_snr=15.0, isolation=1.2 * sources.aperture, width=0.3
-    )
-    return sources[stars]
+    good = ~sources.flagged & (sources.snr > 15.0)
+    if image.saturation is not None:
+        good &= sources.peak < 0.8 * (image.saturation - background.median)
+    # galaxies do not move: they are welcome beside the stars
+    return sources[np.flatnonzero(good)]
 
 
 def match_sources(
@@ -218,29 +246,36 @@ def _peak_offset(offsets: np.ndarray, search_radius: float, tolerance: float) ->
 
 
 def _fit_offsets(
-    x: np.ndarray, y: np.ndarray, dx: np.ndarray, dy: np.ndarray, shape: tuple[int, int], max_order: int
+    x: np.ndarray,
+    y: np.ndarray,
+    dx: np.ndarray,
+    dy: np.ndarray,
+    error: np.ndarray,
+    shape: tuple[int, int],
+    max_order: int,
 ) -> Registration:
     """Fit polynomials to the offsets, rejecting outliers (moving stars, blends) at 3.5 sigma."""
     ny, nx = shape
     initial = (float(np.median(dx)), float(np.median(dy)))
+    offsets, weight = np.c_[dx, dy], 1.0 / error[:, None]
     keep = np.hypot(dx - initial[0], dy - initial[1]) < 3.0
     for _ in range(5):
         order = max(o for o in range(max_order + 1) if o == 0 or keep.sum() >= MIN_MATCHES[o])
         terms = polynomial_terms(2 * x / (nx - 1) - 1, 2 * y / (ny - 1) - 1, order).T
-        solution = np.linalg.lstsq(terms[keep], np.c_[dx, dy][keep], rcond=None)[0]
-        rest_x, rest_y = (np.c_[dx, dy] - terms @ solution).T
-        rms = robust_std(rest_x[keep]), robust_std(rest_y[keep])
-        limit = np.maximum(3.5 * np.array(rms), 0.02)
-        agreed = (np.abs(rest_x) < limit[0]) & (np.abs(rest_y) < limit[1])
+        solution = np.linalg.lstsq((terms * weight)[keep], (offsets * weight)[keep], rcond=None)[0]
+        rest = offsets - terms @ solution
+        spread = [excess_scatter(axis[keep], error[keep]) for axis in rest.T]
+        agreed = (np.abs(rest) < 3.5 * np.hypot(error[:, None], spread)).all(axis=1)
         if agreed.sum() < MIN_MATCHES[0] or (agreed == keep).all():
             break
         keep = agreed
+    best = keep & (error <= np.median(error[keep]))
     return Registration(
         method="wcs+stars",
         n_matched=int(keep.sum()),
         initial_offset=initial,
-        residual_offset=(float(np.median(rest_x[keep])), float(np.median(rest_y[keep]))),
-        residual_rms=rms,
+        residual_offset=tuple(float(np.median(axis[keep])) for axis in rest.T),
+        residual_rms=tuple(robust_std(axis[best]) for axis in rest.T),
         order=order,
         coefficients=(tuple(solution[:, 0].tolist()), tuple(solution[:, 1].tolist())),
     )

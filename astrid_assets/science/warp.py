@@ -14,14 +14,14 @@ from scipy import ndimage
 
 from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.masks import MASK_PLANES, bits
-from astrid_assets.images.psf import polynomial_terms
+from astrid_assets.images.psf import Psf, polynomial_terms
 from astrid_assets.science.noise import correlation_of
 from astrid_assets.science.resample import fill_bad
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
-__all__ = ["PixelMap", "map_pixels", "warp"]
+__all__ = ["PixelMap", "is_surface_brightness", "map_pixels", "warp"]
 
 FINE_RATIO = 1.2
 """Input pixels finer than the output by more than this are averaged over the output pixel (design)."""
@@ -149,14 +149,16 @@ def warp(image: MaskedImage, pixels: PixelMap, *, wcs: WCS | None = None) -> Mas
     MaskedImage
         On the output grid. The variance of each pixel follows from the interpolation weights
         at its phase; ``noise_correlation`` describes what the interpolation adds to that of the
-        input. The PSF is dropped: it is to be measured on the output.
+        input. A PSF is turned and scaled with the pixels.
     """
+    if _is_identity(pixels, image.shape):
+        return image.replace(wcs=wcs)
     ratio = float(np.sqrt(np.median(pixels.area)))
     n_sub = 1 if ratio <= FINE_RATIO else int(np.ceil(ratio * 1.5))
     filled = np.nan_to_num(fill_bad(image.data, image.bad))
     data = _sample(filled, pixels, n_sub, order=3)
     inside = _inside(pixels, image.shape)
-    per_pixel = not _is_surface_brightness(image)
+    per_pixel = not is_surface_brightness(image)
     scale = pixels.area if per_pixel else np.float32(1.0)
     variance = None
     if image.variance is not None:
@@ -169,12 +171,37 @@ def warp(image: MaskedImage, pixels: PixelMap, *, wcs: WCS | None = None) -> Mas
         variance=variance,
         mask=mask,
         wcs=wcs,
-        psf=None,
+        psf=_warped_psf(image.psf, pixels),
         noise_correlation=_warped_correlation(image.noise_correlation, pixels, n_sub),
     )
 
 
-def _is_surface_brightness(image: MaskedImage) -> bool:
+def _is_identity(pixels: PixelMap, shape: tuple[int, int]) -> bool:
+    """Return whether the map moves no pixel by more than a hundredth: nothing to interpolate."""
+    if pixels.x.shape != shape:
+        return False
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return bool(max(np.abs(pixels.x - x).max(), np.abs(pixels.y - y).max()) < 0.01)
+
+
+def _warped_psf(psf: Psf | None, pixels: PixelMap) -> Psf | None:
+    """Return a PSF on the output grid: its middle stamp, sampled through the local Jacobian."""
+    if psf is None:
+        return None
+    ny, nx = pixels.x.shape
+    middle = (ny // 2, nx // 2)
+    jacobian = np.array([[np.gradient(p, axis=a)[middle] for a in (0, 1)] for p in (pixels.y, pixels.x)])
+    stamp = psf.at(pixels.x[middle], pixels.y[middle])
+    scale = np.sqrt(abs(np.linalg.det(jacobian)))
+    size = int(np.ceil(psf.shape[0] / scale)) | 1
+    grid = np.arange(size) - size // 2
+    offsets = np.stack(np.meshgrid(grid, grid, indexing="ij"))
+    at = np.tensordot(jacobian, offsets, axes=1) + (np.array(psf.shape) // 2)[:, None, None]
+    moved = ndimage.map_coordinates(stamp, at, order=3, mode="constant")
+    return Psf(moved / moved.sum(), (ny, nx), source=psf.source)
+
+
+def is_surface_brightness(image: MaskedImage) -> bool:
     """Return whether the unit is per solid angle, so that resampling leaves values alone."""
     return image.unit is not None and any(str(base) in {"sr", "rad", "arcsec", "deg"} for base in image.unit.bases)
 
