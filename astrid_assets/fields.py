@@ -288,7 +288,7 @@ class SimulatedOptions(_Strict):
     corrupt_rate: float = pydantic.Field(default=0.08, ge=0, le=1)
     """Share of the science files that arrive corrupt."""
 
-    transient_rate: float = pydantic.Field(default=1.5, ge=0)
+    transient_rate: float = pydantic.Field(default=2.0, ge=0)
     """Transients per square degree and day; far above nature, so that every field has some."""
 
     max_epochs_per_band: int | None = pydantic.Field(default=None, ge=1)

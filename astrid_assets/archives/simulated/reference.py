@@ -35,7 +35,7 @@ _FEWEST, _MOST = 9, 15
 _LEAST_FRAMES = 3
 
 _CHOICE = 2
-"""Of so many times more usable frames, the latest, the sharpest are stacked: one season."""
+"""The sharpest of so many times more frames of the best season are stacked."""
 
 _TURN_OF = (0, 1, 0, 2, 1, 0)
 """Dither group of each frame in turn: three groups of uneven depth; more would only cost time."""
@@ -101,8 +101,17 @@ def choose_frames(tile: Tile, candidates: Sequence[Visit]) -> tuple[Visit, ...]:
     wanted = _FEWEST + int(tile.chance("frames", candidates[0].band) * (_MOST - _FEWEST + 1))
     states = [(conditions(tile, visit), visit) for visit in candidates]
     usable = [(s.psf.fwhm, visit) for s, visit in states if s.cloud == 0.0 and not s.misplaced]
-    best = sorted(usable[-_CHOICE * wanted :])[:wanted]
+    best = sorted(_best_season(usable, _CHOICE * wanted))[:wanted]
     return tuple(sorted(visit for _, visit in best)) if len(best) >= _LEAST_FRAMES else ()
+
+
+def _best_season(usable: list[tuple[float, Visit]], length: int) -> list[tuple[float, Visit]]:
+    """Return the run of frames with the best mean FWHM; all frames if there are no more than ``length``."""
+    if len(usable) <= length:
+        return usable
+    widths = np.cumsum([0.0, *(width for width, _ in usable)])
+    first = int(np.argmin(widths[length:] - widths[:-length]))
+    return usable[first : first + length]
 
 
 @dataclass(frozen=True, eq=False)
