@@ -80,12 +80,12 @@ def open_fits(source: FitsSource) -> Iterator[fits.HDUList]:
             if hasattr(source, "read"):
                 with fits.open(source, memmap=False) as hdus:
                     yield hdus
-            elif _is_local(source):
-                with fits.open(source, memmap=_is_own(source), lazy_load_hdus=True) as hdus:
-                    yield hdus
             else:
-                with _path_of(source).open("rb") as handle, fits.open(handle, memmap=False) as hdus:
-                    yield hdus
+                # astropy leaves a file open that it cannot read, so it is opened here
+                with _path_of(source).open("rb") as handle:
+                    mapped = _is_local(source) and _is_own(handle)
+                    with fits.open(handle, memmap=mapped, lazy_load_hdus=True) as hdus:
+                        yield hdus
     except (
         ImageError,
         OSError,
@@ -101,10 +101,11 @@ def open_fits(source: FitsSource) -> Iterator[fits.HDUList]:
         raise _image_error(source, error) from error
 
 
-def _is_own(source: str | Path) -> bool:
-    """Tell whether a local file is of our own layout, which can be mapped into memory (no scaling)."""
-    with Path(source).open("rb") as handle:
-        return layout.LAYOUT.encode() in handle.read(2880)
+def _is_own(handle: IO[bytes]) -> bool:
+    """Tell whether a file is of our own layout, which can be mapped into memory (no scaling)."""
+    own = layout.LAYOUT.encode() in handle.read(2880)
+    handle.seek(0)
+    return own
 
 
 def verify_fits(source: FitsSource) -> None:
@@ -130,6 +131,9 @@ def verify_fits(source: FitsSource) -> None:
             if own and not _checksums_match(hdu):
                 msg = f"the checksum of extension {index} does not match"
                 raise ImageError(msg)
+        if own and layout.META not in hdus:
+            msg = f"is cut off: its table {layout.META} is missing"
+            raise ImageError(msg)
         if len(hdus) == 1 and hdus[0].header.get("NAXIS", 0) == 0:
             raise ImageError("holds no extension and no pixels")
 
