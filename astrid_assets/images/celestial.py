@@ -38,7 +38,8 @@ def celestial_wcs(
     hdus
         The file, for distortion tables.
     """
-    if "CRVAL1" not in header or not any(key in header for key in _STEP_KEYS):
+    # without a step, or with a matrix of zeros, wcslib would take one degree for a pixel
+    if "CRVAL1" not in header or not any(header.get(key) for key in _STEP_KEYS):
         return None, "no world coordinates in the header"
     try:
         with warnings.catch_warnings():

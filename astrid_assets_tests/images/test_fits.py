@@ -149,14 +149,18 @@ def test_a_person_finds_the_numbers_in_the_header(tmp_path: Path) -> None:
         assert all(hdu.verify_checksum() == 1 and hdu.verify_datasum() == 1 for hdu in hdus)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, None, np.float32("nan"), {"a": np.nan}, "ünïcode\nline", 1e300])
+@pytest.mark.parametrize(
+    "value", [np.nan, np.inf, None, np.float32("nan"), {"a": np.nan}, "ünïcode\nline", 1e300]
+)
 def test_no_header_value_breaks_writing(tmp_path: Path, value: object) -> None:
     image = full_image().replace(gain=np.nan, zeropoint=ZeroPoint(np.nan), airmass=np.inf)
     write_image(tmp_path / "a.fits", image, header={"VALUE": value, "a long name of a key": value})
     assert np.isnan(read_image(tmp_path / "a.fits").gain)
 
 
-def test_mask_planes_keep_their_meaning_when_bits_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask_planes_keep_their_meaning_when_bits_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from astrid_assets.images import layout
 
     mask = np.zeros(SHAPE, np.int32)
@@ -215,7 +219,7 @@ def test_both_sides_of_a_pair_keep_their_distortion_tables(tmp_path: Path, disto
 
 @pytest.fixture
 def distorted() -> WCS:
-    """A TAN with lookup tables, as Hubble's detectors have them."""
+    """Return a TAN with lookup tables, as Hubble's detectors have them."""
     header = tan_wcs().to_header()
     table = fits.ImageHDU(np.linspace(-2, 2, 100, dtype=np.float32).reshape(10, 10), name="WCSDVARR")
     for key, value in {"CRVAL": 1.0, "CRPIX": 1.0, "CDELT": 7.0}.items():
