@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import click
 
 from astrid_assets import __version__
+from astrid_assets.cli.demo import demo
 from astrid_assets.cli.difference import difference
 from astrid_assets.cli.fields import fields
 from astrid_assets.cli.output import print_json
-from astrid_assets.cli.demo import demo
 from astrid_assets.cli.plan import plan
 from astrid_assets.cli.run import run
 from astrid_assets.errors import AstridError

@@ -1,5 +1,102 @@
-"""``astrid run``."""
+"""``astrid run``: fields through the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-run = click.Command("run")
+from astrid_assets.cli.output import ProgressBar, json_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from astrid_assets.automation.runs import RunSummary
+
+__all__ = ["materialize", "print_summary", "run"]
+
+NOTHING_NEW = "nothing new: no exposure was processed"
+
+
+@click.command()
+@click.argument("names", metavar="[FIELD]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All enabled fields, by priority.")
+@click.option("--assets", multiple=True, metavar="ASSET", help="Only these; may be repeated, or a,b [all].")
+@click.option("--force", is_flag=True, help="Redo what is done.")
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes [number of cores].")
+@json_option
+def run(
+    names: tuple[str, ...],
+    every: bool,
+    assets: tuple[str, ...],
+    force: bool,
+    workers: int | None,
+    as_json: bool,
+) -> int:
+    """Materialize fields; only what is new is worked on. Status 1 if a field failed."""
+    if every == bool(names):
+        raise click.UsageError("name the fields, or give --all")
+    if every:
+        from astrid_assets.fields import enabled_fields
+
+        names = tuple(field.name for field in enabled_fields())
+    chosen = [name for text in assets for name in text.split(",") if name]
+    summary = materialize(names, assets=chosen or None, force=force, workers=workers)
+    print_summary(summary)
+    if as_json:
+        print_json(to_json(summary))
+    return 0 if summary.ok else 1
+
+
+def materialize(names: Sequence[str], **options: Any) -> RunSummary:
+    """Run fields with a progress bar; options are those of `astrid_assets.automation.runs.run_fields`.
+
+    Raises
+    ------
+    ConfigurationError
+        A field or an asset is unknown.
+    """
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "true")
+    from astrid_assets.automation.runs import run_fields
+
+    with ProgressBar() as bar:
+        return run_fields(names, progress=bar, **options)
+
+
+def to_json(summary: RunSummary) -> dict[str, Any]:
+    """Return a summary as plain values."""
+    return {
+        "ok": summary.ok,
+        "new": summary.n_new,
+        **summary.counts,
+        "checks": summary.checks,
+        "stages": summary.stages,
+        "seconds": summary.seconds,
+        "fields": [dataclasses.asdict(field) for field in summary.fields],
+    }
+
+
+def print_summary(summary: RunSummary) -> None:
+    """Print where each field stands, what went wrong, and the time of each stage."""
+    columns = ("exposures", "differenced", "candidates", "rejected", "quarantined", "failed")
+    rows = [
+        [
+            field.name,
+            field.status,
+            sum(n for asset, n in field.new.items() if asset != "observations"),
+            *(field.counts.get(name, 0) for name in columns),
+            "/".join(str(field.checks.get(name, 0)) for name in ("passed", "warned", "failed")),
+            f"{field.seconds:.1f}",
+        ]
+        for field in summary.fields
+    ]
+    print_table(["field", "status", "new", *columns, "checks ok/warn/fail", "seconds"], rows)
+    for field in summary.fields:
+        if field.error:
+            click.echo(f"{field.name}: {field.error}")
+    if summary.stages:
+        click.echo()
+        print_table(["stage", "seconds"], [[name, f"{s:7.2f}"] for name, s in summary.stages.items()])
+    if summary.n_new == 0 and summary.ok:
+        click.echo(NOTHING_NEW)
