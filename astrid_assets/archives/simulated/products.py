@@ -253,9 +253,9 @@ def _write(path: Path, data: np.ndarray, header: Header, role: str) -> None:
     from astropy.io import fits
 
     hdu = fits.PrimaryHDU(data, header)
-    hdu.add_checksum(when="checksum")  # the default comment is the time: never twice the same file
     while len(hdu.header.tostring()) < _HEADER_BLOCKS[role] * _BLOCK:
         hdu.header.append(None, bottom=True, end=True)
+    hdu.add_checksum(when="checksum")  # the default comment is the time: never twice the same file
     hdu.writeto(path, overwrite=True)
 
 

@@ -24,7 +24,7 @@ _WIDTH = 6
 
 _BETA = 2.30 * _WIDTH
 
-_CHUNK = 100_000
+_CHUNK = 150_000
 """Points spread at a time, to bound the memory."""
 
 

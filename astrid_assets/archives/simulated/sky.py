@@ -156,7 +156,8 @@ def cells_around(ra: float, dec: float, radius: float) -> Iterator[Cell]:
     rows = floor((dec - radius + 90.0) / CELL), floor((dec + radius + 90.0) / CELL)
     for row in range(max(rows[0], 0), min(rows[1], round(180 / CELL) - 1) + 1):
         count = _columns(row)
-        reach = radius / max(cos(radians(min(abs(dec) + radius, 89.9))), 1e-3)
+        near_pole = abs(dec) + radius > 89.0
+        reach = 180.0 if near_pole else radius / cos(radians(abs(dec) + radius))
         first, last = (floor((ra + side) / 360.0 * count) for side in (-reach, reach))
         for column in range(first, min(last, first + count - 1) + 1):
             yield Cell(row, column % count)
@@ -341,7 +342,8 @@ def _galaxy_points(galaxies: Galaxies) -> tuple[np.ndarray, ...]:
 
 def _rings(galaxies: Galaxies, index: int) -> np.ndarray:
     radius, axis_ratio = galaxies.radius[index], galaxies.axis_ratio[index]
-    rings, spokes = 8 + ceil(3.5 * radius), 6 + ceil(11 * radius)
+    detail = 1.0 if galaxies.mag_r[index] < 19.0 else 0.5  # faint ones drown in the noise
+    rings, spokes = 6 + ceil(3.5 * detail * radius), 6 + ceil(11 * detail * radius)
     edges = 5.0 * radius * (np.arange(1, rings + 1) / rings) ** 2
     light = np.diff(_sersic_light(edges / radius, galaxies.sersic[index]), prepend=0.0)
     middle = (np.append(0.0, edges[:-1]) + edges) / 2
