@@ -86,8 +86,8 @@ def live(rows: Iterable[Row]) -> list[Row]:
 
 
 def _usable(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows that flow on: done, or selected where nothing has been done yet."""
-    return [r for r in rows if r.get("state") in _USABLE and r.get("status") in (None, "selected")]
+    """Return the rows that flow on: by their state or, in the table of observations, their status."""
+    return [r for r in rows if r.get("state") in _USABLE or r.get("status") == "selected"]
 
 
 def _verdict(bad: Sequence[str], total: int, good: str, wrong: str) -> Verdict:

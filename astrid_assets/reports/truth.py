@@ -151,7 +151,7 @@ def defects_of(science: pa.Table) -> list[Defect]:
     return [_defect(row) for row in _of_kind(science, _LOCAL_DIRT).to_pylist()]
 
 
-def brightest_near(truth: pa.Table, x: float, y: float, *, radius: float = 12.0) -> str:
+def brightest_near(truth: pa.Table, x: float, y: float, *, radius: float = 30.0) -> str:
     """Say which object is the brightest around a position: kind, magnitude, distance in pixels.
 
     Parameters

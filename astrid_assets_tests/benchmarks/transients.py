@@ -1,8 +1,9 @@
 """Transients found in the simulated survey, pooled over seeds and fields.
 
-``python -m astrid_assets_tests.benchmarks.transients`` runs the public functions of `astrid_assets.science` on the files of the archive, without Dagster,
-and prints one JSON object: shares found with Wilson intervals (clean, masked, edge), unexplained
-detections per Mpix and sign, share of clean pixels that are masked, dirt by kind.
+``python -m astrid_assets_tests.benchmarks.transients`` runs the public functions of
+`astrid_assets.science` on the files of the archive, without Dagster, and prints one JSON object:
+shares found with Wilson intervals (clean, masked, edge), unexplained detections per Mpix and sign,
+share of clean pixels that are masked, dirt by kind.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def run_field(field: Field, folder: Path, method: str) -> FieldScore:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12])
     parser.add_argument("--positions", type=int, default=len(POSITIONS), help="pieces of sky a seed")
     parser.add_argument("--bands", nargs="+", default=["g", "r"])

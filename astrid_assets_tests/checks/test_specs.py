@@ -202,6 +202,16 @@ def test_selection_says_why_exposures_are_not_used():
     assert result.description == "1 of 3 exposures selected; 2 x guard gap"
 
 
+def test_selected_observations_are_looked_at_and_rejected_ones_are_not():
+    rows = [
+        offer("selected", ra=10.0, dec=95.0, mjd_start=6e4, mjd_end=6e4),
+        offer("rejected", "guard gap", ra=400.0, dec=0.0, mjd_start=6e4, mjd_end=6e4),
+    ]
+    result = results(rows, "observations")["coordinates_consistent"]
+    assert result.metadata["n_checked"].value == 1
+    assert result.metadata["n_wrong"].value == 1
+
+
 def test_outage_of_every_archive_is_an_error():
     result = results([offer("failed", "outage")], "observations")["selection"]
     assert result.severity == dg.AssetCheckSeverity.ERROR
