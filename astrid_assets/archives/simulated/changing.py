@@ -25,7 +25,15 @@ from astrid_assets.archives.simulated.sky import (
 )
 from astrid_assets.archives.simulated.tile import Tile
 
-__all__ = ["Asteroids", "Transients", "asteroids", "transient_magnitudes", "transients", "variability"]
+__all__ = [
+    "Asteroids",
+    "Transients",
+    "asteroids",
+    "trail",
+    "transient_magnitudes",
+    "transients",
+    "variability",
+]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log10
 
+import numpy as np
+
 from astrid_assets.archives.simulated import ephemeris
 from astrid_assets.archives.simulated.cadence import Visit
 from astrid_assets.archives.simulated.optics import PsfField
@@ -123,7 +125,7 @@ def _sky(tile: Tile, visit: Visit, airmass: float, clear: float, glow: float) ->
     return sum(10 ** (-0.4 * (mag - clear)) for mag in (dark, moon)) * PIXEL_SCALE**2
 
 
-def _pointing(tile: Tile, rng) -> tuple[tuple[float, float], bool]:  # noqa: ANN001
+def _pointing(tile: Tile, rng: np.random.Generator) -> tuple[tuple[float, float], bool]:
     """Return the pointing offset in pixels and whether it is out of the ordinary."""
     usual = rng.normal(0.0, _POINTING, 2)
     jump, far, sign = rng.random(), rng.uniform(0.08, 0.25, 2), rng.choice([-1.0, 1.0], 2)
@@ -133,7 +135,7 @@ def _pointing(tile: Tile, rng) -> tuple[tuple[float, float], bool]:  # noqa: ANN
     return tuple(usual.tolist()), misplaced
 
 
-def _psf(tile: Tile, seeing: float, rng) -> PsfField:  # noqa: ANN001
+def _psf(tile: Tile, seeing: float, rng: np.random.Generator) -> PsfField:
     """Return the PSF over the field: the telescope's part is fixed, focus and tracking vary."""
     optics = generator("optics", tile.seed, tile.rcid)
     fixed = optics.normal(0.0, 0.02, 9)

@@ -16,7 +16,17 @@ import numpy as np
 from astrid_assets.archives.simulated.seeds import generator
 from astrid_assets.archives.simulated.tile import Tile
 
-__all__ = ["Cell", "Galaxies", "Patch", "Stars", "band_magnitude", "cells_around", "patch"]
+__all__ = [
+    "VARIABLE_KINDS",
+    "Cell",
+    "Galaxies",
+    "Patch",
+    "Stars",
+    "band_magnitude",
+    "cell_objects",
+    "cells_around",
+    "patch",
+]
 
 CELL = 0.1
 """Side of a cell, degrees."""

@@ -384,7 +384,7 @@ def test_the_same_bytes_in_any_order_and_process(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[2],
     )
     assert other.stdout.strip() == forward[-1]["image"]
 
