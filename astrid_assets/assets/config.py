@@ -102,7 +102,7 @@ class CandidatesConfig(ImagesConfig):
         default=5.0, gt=0, description="Significance |S_corr| above which a peak is a candidate, sigma."
     )
     max_chi2: float = pydantic.Field(
-        default=3.0, gt=0, description="Largest reduced chi-square about the PSF; above it: no point source."
+        default=1.8, gt=0, description="Largest reduced chi-square about the PSF; above it: no point source."
     )
     max_shape_error: float = pydantic.Field(
         default=0.25,
@@ -114,6 +114,12 @@ class CandidatesConfig(ImagesConfig):
     )
     residual_fraction: float = pydantic.Field(
         default=0.04, ge=0, description="Share of a static source's flux below which its change is not believed."
+    )
+    halo_fraction: float = pydantic.Field(
+        default=0.01,
+        ge=0,
+        description="The same 3 pixels beside a source; falls with the inverse distance to nothing at 25 pixels: "
+        "wings and spikes of bright stars change from night to night.",
     )
 
 

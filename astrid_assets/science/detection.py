@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import sep
+from scipy import fft
 from scipy.spatial import cKDTree
 
 from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.masks import BAD_BITS, bits
 from astrid_assets.images.pairs import AlignedPair, Difference
-from astrid_assets.science.resample import cut_stamps, shift_stamps
+from astrid_assets.science.resample import cut_stamps, embed, shift_stamps
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,11 +23,14 @@ ARTIFACT_REASONS = {
     "masked": "the centre lies on pixels that are not to be trusted",
     "not_psf": "the shape disagrees with the PSF of the difference",
     "dipole": "a detection of the other sign and similar strength lies beside it",
-    "residual": "no more than what a bright static source may leave behind",
+    "residual": "no more than what a bright static source on the spot or nearby may leave behind",
     "streak": "lies on a line with others, or is much longer than wide: a satellite or aircraft",
     "extended": "larger than a point source by more than the size limit",
 }
 """Why a candidate is flagged as an artefact, in the order in which they are tested."""
+
+HALO_RADIUS = 25
+"""Distance in pixels to which wings and spikes of bright stars are expected to change."""
 
 
 def detect(
@@ -34,10 +38,11 @@ def detect(
     *,
     pair: AlignedPair | None = None,
     threshold: float = 5.0,
-    max_chi2: float = 3.0,
+    max_chi2: float = 1.8,
     max_shape_error: float = 0.25,
     max_size: float = 2.5,
     residual_fraction: float = 0.04,
+    halo_fraction: float = 0.01,
 ) -> pa.Table:
     """Find what changed: peaks of abs(S_corr) above a threshold, of both signs.
 
@@ -65,6 +70,11 @@ def detect(
     residual_fraction
         Share of the flux of a static source below which a change in it is not believed.
 
+    halo_fraction
+        Share of the flux of a static source below which a change is not believed three pixels
+        from it; falls with the inverse distance, to nothing at 25 pixels. Wings and spikes of
+        bright stars change from night to night.
+
     Returns
     -------
     pyarrow.Table
@@ -73,7 +83,7 @@ def detect(
     """
     found = _peaks(difference, threshold)
     measured = _measure(difference, found)
-    measured |= _context(difference, pair, measured)
+    measured |= _context(difference, pair, measured, halo_fraction)
     measured |= _neighbours(difference, measured)
     limits = {
         "max_chi2": max_chi2,
@@ -81,7 +91,7 @@ def detect(
         "max_size": max_size,
         "residual_fraction": residual_fraction,
     }
-    measured["artifact"] = _artifacts(difference, measured, limits)
+    measured["artifact"] = _artifacts(measured, limits)
     return _table(difference, measured)
 
 
@@ -178,6 +188,7 @@ def _profile(
     expected = (model * core * radius2).sum(axis=(1, 2)) / np.maximum((model * core).sum(axis=(1, 2)), 1e-30)
     five = slice(half - 2, half + 3)
     return {
+        "_n_good": n_good,
         "psf_chi2": chi2,
         "psf_misfit": misfit,
         "size": np.sqrt(np.clip(second, 0, None) / np.maximum(expected, 1e-30)),
@@ -203,16 +214,34 @@ def _models(difference: Difference, x: np.ndarray, y: np.ndarray, size: int) -> 
 
 
 def _context(
-    difference: Difference, pair: AlignedPair | None, columns: dict[str, np.ndarray]
+    difference: Difference, pair: AlignedPair | None, columns: dict[str, np.ndarray], halo_fraction: float
 ) -> dict[str, np.ndarray]:
-    """Return what the images show at the candidates: static flux, and the scatter it may cause."""
+    """Return what the images show at the candidates: static flux, and what bright stars nearby may add."""
     n = len(columns["x"])
+    unknown = np.full(n, np.nan)
     if pair is None or pair.normalization is None:
-        return {"static_flux": np.full(n, np.nan), "science_flux": np.full(n, np.nan)}
+        return {"static_flux": unknown, "science_flux": unknown, "halo_flux": unknown}
     radius = max(2.0, difference.psf.fwhm)
-    norm = pair.normalization
-    static = _aperture(pair.reference, columns["x"], columns["y"], radius) * norm.flux_ratio
-    return {"static_flux": static, "science_flux": _aperture(pair.science, columns["x"], columns["y"], radius)}
+    ratio = pair.normalization.flux_ratio
+    ix, iy = np.rint(columns["x"]).astype(int), np.rint(columns["y"]).astype(int)
+    return {
+        "static_flux": _aperture(pair.reference, columns["x"], columns["y"], radius) * ratio,
+        "science_flux": _aperture(pair.science, columns["x"], columns["y"], radius),
+        "halo_flux": _halo(pair)[iy, ix] * (ratio * halo_fraction),
+    }
+
+
+def _halo(pair: AlignedPair) -> np.ndarray:
+    """Return the flux of the sources around each pixel, weighted by 3 pixels over their distance."""
+    rms = pair.normalization.reference_sky_rms
+    data = np.nan_to_num(pair.reference.data)
+    bright = np.where(data > 10.0 * rms, data, 0).astype(np.float32)
+    grid = np.arange(-HALO_RADIUS, HALO_RADIUS + 1)
+    distance = np.hypot(grid[:, None], grid[None, :])
+    kernel = np.where(distance <= HALO_RADIUS, 3.0 / np.maximum(distance, 3.0), 0).astype(np.float32)
+    shape = [fft.next_fast_len(n + HALO_RADIUS, real=True) for n in data.shape]
+    product = fft.rfft2(bright, shape) * fft.rfft2(embed(kernel, tuple(shape)))
+    return fft.irfft2(product, shape)[: data.shape[0], : data.shape[1]]
 
 
 def _aperture(image: MaskedImage, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
@@ -254,16 +283,18 @@ def _streaks(difference: Difference, columns: dict[str, np.ndarray]) -> np.ndarr
     return on_line
 
 
-def _artifacts(difference: Difference, columns: dict[str, np.ndarray], limits: dict[str, float]) -> np.ndarray:
+def _artifacts(columns: dict[str, np.ndarray], limits: dict[str, float]) -> np.ndarray:
     """Return the first reason that makes each candidate an artefact, or an empty string."""
     strength = columns["snr"]
-    static = np.nan_to_num(columns["static_flux"])
-    chi2_limit = limits["max_chi2"] + (limits["max_shape_error"] * strength) ** 2 / 10.0
+    static = np.nan_to_num(columns["static_flux"]) * limits["residual_fraction"]
+    left_behind = np.maximum(static, np.nan_to_num(columns["halo_flux"]))
+    # a relative error of the PSF adds to chi-square with the square of the significance
+    chi2_limit = limits["max_chi2"] + (limits["max_shape_error"] * strength) ** 2 / columns["_n_good"]
     tests = {
         "masked": (columns["centre_flags"] & BAD_BITS) != 0,
         "streak": columns["_streak"],
         "dipole": columns["dipole"] > 0.5,
-        "residual": np.abs(columns["flux"]) < limits["residual_fraction"] * static,
+        "residual": np.abs(columns["flux"]) < left_behind,
         "not_psf": (columns["psf_chi2"] > chi2_limit) & (columns["psf_misfit"] > limits["max_shape_error"]),
         "extended": columns["size"] > limits["max_size"],
     }
@@ -296,6 +327,7 @@ _COLUMNS = (
     ("n_negative", "int32", "pixel", "pixels of the other sign in the 5 x 5 around the peak"),
     ("static_flux", "float64", "image unit", "flux of the reference within one FWHM, on the science scale"),
     ("science_flux", "float64", "image unit", "flux of the science image within one FWHM"),
+    ("halo_flux", "float64", "image unit", "change that wings and spikes of stars within 25 pixels may cause"),
     ("flags", "int32", "bits", "mask planes within one pixel of the peak"),
     ("artifact", "string", "", "empty, or why it is taken for an artefact"),
 )
