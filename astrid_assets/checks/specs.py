@@ -26,10 +26,12 @@ _GROUPS = (acquisition, alignment, differencing, detection)
 _TABLE_CHECKS: dict[str, tuple[TableCheck, ...]] = {k: v for g in _GROUPS for k, v in g.CHECKS.items()}
 _REQUIRED: dict[str, tuple[str, ...]] = {k: v for g in _GROUPS for k, v in g.REQUIRED.items()}
 _CAUSES = {
-    "zogy_differences": differencing.cause,
-    "classic_differences": differencing.cause,
-    "candidates": detection.cause,
+    "scorr_distribution": differencing.cause,
+    "residual_footprint_ratio": differencing.cause,
+    "transient_fraction": detection.cause,
+    "sky_source_control": detection.cause,
 }
+"""Checks whose description names the likely cause."""
 
 
 def check_specs(asset: str, partitions_def: dg.PartitionsDefinition | None = None) -> list[dg.AssetCheckSpec]:
@@ -87,7 +89,7 @@ def check_results(
     for check in _TABLE_CHECKS.get(asset, ()):
         yield _result(asset, check.name, check.function(rows, context))
     for check in _metric_checks(asset):
-        yield _result(asset, check.name, _metric_verdict(check, asset, live(rows)))
+        yield _result(asset, check.name, _metric_verdict(check, live(rows)))
 
 
 def _metric_checks(asset: str) -> list[Check]:
@@ -114,7 +116,7 @@ def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in metadata.items() if not isinstance(v, float) or math.isfinite(v)}
 
 
-def _metric_verdict(check: Check, asset: str, rows: Sequence[Row]) -> Verdict:
+def _metric_verdict(check: Check, rows: Sequence[Row]) -> Verdict:
     """Summarise the stored colours of a check over the exposures of a field."""
     colours = {row["exposure_id"]: _colour(check, row) for row in rows}
     counts = Counter(colours.values())
@@ -133,7 +135,7 @@ def _metric_verdict(check: Check, asset: str, rows: Sequence[Row]) -> Verdict:
         poor = sorted(rows, key=lambda row: -COLOURS.index(colours[row["exposure_id"]]))
         poor = [row for row in poor if colours[row["exposure_id"]] not in ("green", "none")]
         metadata["worst_exposures"] = ", ".join(row["exposure_id"] for row in poor[:5])
-        text += f". Worst: {_explain(check, asset, poor[0])}"
+        text += f". Worst: {_explain(check, poor[0])}"
     return Verdict(verdict, f"{text}.", metadata)
 
 
@@ -157,7 +159,7 @@ def _statistics(metric: str, rows: Sequence[Row]) -> dict[str, float]:
     }
 
 
-def _explain(check: Check, asset: str, row: Row) -> str:
+def _explain(check: Check, row: Row) -> str:
     """Say what is wrong with an exposure: value, unit, green range and, where it can be told, the cause."""
     if row.get("state") in ("rejected", "failed"):
         return f"{row['exposure_id']}: {row.get('reason')}"
@@ -168,5 +170,5 @@ def _explain(check: Check, asset: str, row: Row) -> str:
         f"{row['exposure_id']}: {limit.metric} {value:.4g} {limit.unit} "
         f"({row[f'colour_{limit.metric}']}; green {low:g} to {high:g})"
     )
-    likely = _CAUSES[asset](row) if asset in _CAUSES else None
+    likely = _CAUSES[check.name](row) if check.name in _CAUSES else None
     return f"{text}; likely cause: {likely}" if likely else text

@@ -57,14 +57,16 @@ def image_metrics(image: MaskedImage, *, survey_pixel_scale: float | None = None
     Returns
     -------
     dict
-        ``nx``, ``ny`` (pixels), ``n_infnan`` (pixels), ``infnan_fraction``, ``finite_fraction``,
+        ``nx``, ``ny`` (pixels), ``n_infnan`` (pixels), ``infnan_inside`` (share of pixels that are not
+        finite amid finite ones; an empty border is no fault), ``finite_fraction``,
         ``masked_fraction``, ``saturated_fraction``, ``exptime`` (s), ``time_valid`` (1 or 0),
         ``sky_level`` and ``sky_rms`` (image unit), ``seeing`` (arcsec), ``fwhm_px`` (pixels),
         ``elongation``, ``limiting_magnitude`` (5 sigma, AB), ``airmass``, ``wcs_round_trip``
         (pixels), ``pixel_scale`` (arcsec) and ``pixel_scale_error`` (relative to the survey's).
     """
     good = ~image.bad
-    n_infnan = int(image.data.size - np.count_nonzero(np.isfinite(image.data)))
+    finite = np.isfinite(image.data)
+    n_infnan = int(finite.size - np.count_nonzero(finite))
     sky, rms = _sky(image.data, good)
     stamp = _stamp(image)
     fwhm, elongation = _shape(stamp)
@@ -73,8 +75,8 @@ def image_metrics(image: MaskedImage, *, survey_pixel_scale: float | None = None
         "nx": float(image.shape[1]),
         "ny": float(image.shape[0]),
         "n_infnan": float(n_infnan),
-        "infnan_fraction": n_infnan / image.data.size,
-        "finite_fraction": 1.0 - n_infnan / image.data.size,
+        "infnan_inside": _holes(finite) / finite.size,
+        "finite_fraction": 1.0 - n_infnan / finite.size,
         "masked_fraction": 1.0 - float(np.count_nonzero(good)) / good.size,
         "saturated_fraction": _share(image.mask, bits("SATURATED", "BLEED")),
         "exptime": _number(image.exptime),
@@ -511,6 +513,15 @@ def _lower_limit(count: int, total: float, *, z: float = 2.0) -> float:
     centre = share + z**2 / (2.0 * total)
     spread = z * np.sqrt(share * (1.0 - share) / total + z**2 / (4.0 * total**2))
     return float(max((centre - spread) / (1.0 + z**2 / total), 0.0))
+
+
+def _holes(finite: np.ndarray, *, reach: int = 8) -> int:
+    """Count the pixels without a finite value that have finite ones `reach` pixels away on all four sides."""
+    y, x = np.nonzero(~finite)
+    (ny, nx), around = finite.shape, [(reach, 0), (-reach, 0), (0, reach), (0, -reach)]
+    inside = (y >= reach) & (y < ny - reach) & (x >= reach) & (x < nx - reach)
+    y, x = y[inside], x[inside]
+    return int(np.count_nonzero(np.logical_and.reduce([finite[y + dy, x + dx] for dy, dx in around])))
 
 
 def _sky(data: np.ndarray, good: np.ndarray, *, lag: int = 5) -> tuple[float, float]:

@@ -229,10 +229,20 @@ def test_times_out_of_order_are_invalid():
 @pytest.mark.parametrize(("count", "colour"), [(0, "green"), (1, "orange"), (2000, "orange")])
 def test_nan_pixels_are_counted(count, colour):
     data = image().data.copy()
-    data.ravel()[:count] = np.nan
+    data[10:250:3, 10:250:3].flat[:count] = np.nan
+    if count:
+        assert count == np.count_nonzero(~np.isfinite(data))
     metrics = image_metrics(image().replace(data=data))
     assert metrics["n_infnan"] == count
-    assert judge(metrics, "science_images")["infnan_fraction"] == colour
+    assert judge(metrics, "science_images")["infnan_inside"] == colour
+
+
+def test_an_empty_border_is_no_fault():
+    data = image().data.copy()
+    data[:30], data[:, 200:] = np.nan, np.nan
+    metrics = image_metrics(image().replace(data=data))
+    assert metrics["n_infnan"] > 0
+    assert metrics["infnan_inside"] == 0.0
 
 
 @pytest.mark.parametrize(("share", "colour"), [(0.0, "green"), (0.049, "green"), (0.06, "red")])
