@@ -92,6 +92,6 @@ def _result(summary: RunSummary, truth: dict[str, Any]) -> dict[str, Any]:
         **dict.fromkeys(("injected", "recovered", "training_samples")),
         "checks": summary.checks,
         "new": summary.n_new,
-        "stages": summary.stages,
+        "stages": {name: round(seconds, 2) for name, seconds in summary.stages.items()},
         "seconds": summary.seconds,
     }

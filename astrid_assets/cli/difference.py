@@ -25,6 +25,7 @@ SHOWN_METRICS = (
     "residual_footprint_ratio",
 )
 SHOWN_CANDIDATES = 10
+SHOWN_COLUMNS = ["x", "y", "ra", "dec", "flux", "flux_error", "snr", "artifact"]
 
 _FILE = click.Path(exists=True, dir_okay=False)
 
@@ -141,10 +142,7 @@ def _describe(pair: AlignedPair, results: dict[str, Difference], table: pa.Table
     from astrid_assets.science.quality import difference_metrics
 
     registration, scale = pair.registration, pair.normalization
-    first = table.sort_by([("snr", "descending")]).slice(0, SHOWN_CANDIDATES)
-    columns = [
-        name for name in ("x", "y", "ra", "dec", "flux", "flux_error", "snr") if name in table.column_names
-    ]
+    believed = [row for row in table.select(SHOWN_COLUMNS).to_pylist() if not row["artifact"]]
     return {
         "overlap": pair.overlap,
         "registration": registration.method,
@@ -153,9 +151,14 @@ def _describe(pair: AlignedPair, results: dict[str, Difference], table: pa.Table
         "flux_ratio": scale.flux_ratio,
         "flux_ratio_error": scale.flux_ratio_error,
         "metrics": {method: difference_metrics(result, pair) for method, result in results.items()},
-        "candidates": table.num_rows,
-        "brightest": first.select(columns).to_pylist(),
+        "detections": table.num_rows,
+        "candidates": len(believed),
+        "strongest": [_shown(row) for row in believed[:SHOWN_CANDIDATES]],
     }
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "artifact"}
 
 
 def _print(summary: dict[str, Any]) -> None:
@@ -167,9 +170,11 @@ def _print(summary: dict[str, Any]) -> None:
     methods = list(summary["metrics"])
     rows = [[name, *(summary["metrics"][m].get(name) for m in methods)] for name in SHOWN_METRICS]
     print_table(["metric", *methods], [row for row in rows if any(value is not None for value in row[1:])])
-    click.echo(f"{summary['candidates']} candidates")
-    brightest = summary["brightest"]
-    if brightest:
-        print_table(list(brightest[0]), [list(row.values()) for row in brightest])
+    click.echo(
+        f"{summary['candidates']} candidates, {summary['detections']} detections with the flagged ones"
+    )
+    strongest = summary["strongest"]
+    if strongest:
+        print_table(list(strongest[0]), [list(row.values()) for row in strongest])
     for file in summary["files"]:
         click.echo(file)

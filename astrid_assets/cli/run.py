@@ -71,7 +71,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "new": summary.n_new,
         **summary.counts,
         "checks": summary.checks,
-        "stages": summary.stages,
+        "stages": {name: round(seconds, 2) for name, seconds in summary.stages.items()},
         "seconds": summary.seconds,
         "fields": [dataclasses.asdict(field) for field in summary.fields],
     }
@@ -98,5 +98,5 @@ def print_summary(summary: RunSummary) -> None:
     if summary.stages:
         click.echo()
         print_table(["stage", "seconds"], [[name, f"{s:7.2f}"] for name, s in summary.stages.items()])
-    if summary.n_new == 0 and summary.ok:
+    if summary.n_new == 0 and any(field.status == "ok" for field in summary.fields):
         click.echo(NOTHING_NEW)

@@ -83,22 +83,17 @@ def _image(axis: Axes, data: np.ndarray, limits: tuple[float, float], title: str
 
 
 def _mark(axis: Axes, candidates: pa.Table) -> None:
-    """Circle the candidates by sign; detections flagged as artefacts get a small square."""
-    x, y = (candidates[name].to_numpy() for name in ("x", "y"))
-    positive = np.array(candidates["positive"].to_pylist(), bool)
-    kept = np.array([not reason for reason in candidates["artifact"].to_pylist()], bool)
+    """Ring the candidates: brighter ones orange, fainter ones blue, likely artefacts grey and small."""
+    x, y, positive = (candidates[name].to_numpy() for name in ("x", "y", "positive"))
+    doubtful = np.array([bool(reason) for reason in candidates["artifact"].to_pylist()], bool)
     groups = (
-        ("brighter", kept & positive, "o", "tab:orange"),
-        ("fainter", kept & ~positive, "o", "tab:cyan"),
-        ("flagged", ~kept, "s", "tab:green"),
+        (doubtful, "tab:gray", 15, "flagged"),
+        (~doubtful & positive, "tab:orange", 80, "brighter"),
+        (~doubtful & ~positive, "tab:blue", 80, "fainter"),
     )
-    for label, chosen, marker, colour in groups:
-        size = 80 if marker == "o" else 16
-        text = f"{np.count_nonzero(chosen)} {label}"
-        axis.scatter(
-            x[chosen], y[chosen], s=size, marker=marker, facecolors="none", edgecolors=colour, label=text
-        )
-    axis.legend(loc="upper right", fontsize="small")
+    for chosen, colour, size, label in groups:
+        axis.scatter(x[chosen], y[chosen], s=size, facecolors="none", edgecolors=colour, label=label)
+    axis.legend(loc="upper right")
 
 
 def _histogram(axis: Axes, difference: Difference) -> None:
