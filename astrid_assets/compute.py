@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import sys
 import threading
@@ -20,7 +21,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
 
 __all__ = ["Outcome", "default_workers", "executor", "run_exposures", "shut_down", "warm_up"]
 
@@ -30,8 +34,8 @@ Result = TypeVar("Result")
 _PRELOAD = ("astrid_assets.assets.recipes",)
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
-_pool: ProcessPoolExecutor | None = None
-_pool_workers = 0
+_pools: dict[int, ProcessPoolExecutor] = {}
+"""The pool of this process by its number of workers; never more than one."""
 
 
 @dataclass(frozen=True)
@@ -82,30 +86,23 @@ def run_exposures(
 
 def executor(workers: int | None = None) -> Executor:
     """Return the pool of worker processes; it is started where there is none of this size."""
-    global _pool, _pool_workers
     workers = workers or default_workers()
-    if _pool is None or _pool_workers != workers:
+    if workers not in _pools:
         shut_down()
-        _pool = _start(workers)
-        _pool_workers = workers
-    return _pool
+        _pools[workers] = _start(workers)
+    return _pools[workers]
 
 
 def warm_up(workers: int | None = None) -> None:
-    """Let the worker processes start and import while this process does something else."""
-    workers = workers or default_workers()
-    if workers > 1:
-        pool = executor(workers)
-        for _ in range(workers):
-            pool.submit(os.getpid)
+    """Let the server process import the libraries while this process does something else."""
+    if (workers or default_workers()) > 1:
+        _start_server()
 
 
 def shut_down() -> None:
     """End the worker processes."""
-    global _pool
-    if _pool is not None:
-        _pool.shutdown(wait=True, cancel_futures=True)
-        _pool = None
+    while _pools:
+        _pools.popitem()[1].shutdown(wait=True, cancel_futures=True)
 
 
 atexit.register(shut_down)
@@ -144,7 +141,7 @@ def _run_in_pool(
 def _sort_out(
     function: Callable[[Task], Result], suspects: list[tuple[Future[Result], Task]], workers: int
 ) -> Iterator[Outcome[Task, Result]]:
-    """A dead worker takes the whole pool with it: run those that were in work again, one at a time."""
+    """Run those that were in work again, one at a time: a dead worker takes the whole pool with it."""
     shut_down()
     for future, task in suspects:
         if future.done() and not isinstance(future.exception(), BrokenProcessPool):
@@ -164,14 +161,22 @@ def _outcome(task: Task, future: Future[Result]) -> Outcome[Task, Result]:
 
 def _start(workers: int) -> ProcessPoolExecutor:
     """Start a pool; all its workers at once, so that none imports the program that was started."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(_PRELOAD))
+    context = _start_server()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
-    with _one_thread(), _no_main_module():
+    with _no_main_module():
         # a pool starts one worker for each task that finds none idle
         for _ in range(workers):
             pool.submit(_nothing)
     return pool
+
+
+def _start_server() -> ForkServerContext:
+    """Start the process that workers are forked from; returns before it has imported anything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_PRELOAD))
+    with _one_thread():
+        multiprocessing.forkserver.ensure_running()
+    return context
 
 
 def _nothing() -> None:

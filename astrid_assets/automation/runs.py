@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from astrid_assets import compute
+from astrid_assets.automation.instance import open_instance
 from astrid_assets.errors import ConfigurationError
 from astrid_assets.fields import Field, get_field
-from astrid_assets.home import dagster_home
 from astrid_assets.storage.layout import ASSETS
 from astrid_assets.storage.ledger import ledger
 from astrid_assets.storage.store import Row, Store
@@ -133,7 +133,7 @@ def run_fields(
     runs = []
     with _workers(workers):
         compute.warm_up()
-        with _instance() as instance:
+        with open_instance() as instance:
             _prepare(instance, fields)
             runs = [_run(instance, f, assets, force=force, progress=progress) for f in fields]
     return RunSummary(tuple(runs), round(time.perf_counter() - started, 3))
@@ -192,18 +192,6 @@ def _workers(workers: int | None) -> Iterator[None]:
             os.environ.pop("ASTRID_WORKERS")
             if before is not None:
                 os.environ["ASTRID_WORKERS"] = before
-
-
-@contextmanager
-def _instance() -> Iterator[dg.DagsterInstance]:
-    """Open the persistent instance of ``DAGSTER_HOME``."""
-    import dagster as dg
-
-    home = dagster_home()
-    home.mkdir(parents=True, exist_ok=True)
-    os.environ["DAGSTER_HOME"] = str(home)
-    with dg.DagsterInstance.get() as instance:
-        yield instance
 
 
 def _prepare(instance: dg.DagsterInstance, fields: Sequence[Field]) -> None:
