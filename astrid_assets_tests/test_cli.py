@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,11 @@ import pytest
 
 from astrid_assets.cli import main
 from astrid_assets.cli.output import print_json, print_table
+from astrid_assets.clock import DEMO_CLOCK, pinned_clock
 from astrid_assets.fields import load_fields
+from astrid_assets.home import dagster_home
+
+SHIPPED = Path(__file__).parent.parent / "dagster_home"
 
 REGISTRY = """\
 small:
@@ -20,7 +25,7 @@ small:
   radius: 0.1
   archives: [simulated]
   bands: [r]
-  science_window: {start: 2025-09-22, end: 2025-10-08}
+  science_window: {start: 2025-09-02, end: 2025-09-16}
   reference_window: {end: 2025-03-01}
 later:
   ra: 150.1163
@@ -172,3 +177,161 @@ def test_table_aligns(capsys):
     """Numbers to the right, texts to the left."""
     print_table(["name", "n"], [["long name", 5], ["x", 123]])
     assert capsys.readouterr().out == "name         n\nlong name    5\nx          123\n"
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(registry, monkeypatch) -> Path:
+    """Let the simulated field be small and clean, and run in this process."""
+    options = "{shape: [256, 256], max_epochs_per_band: 2, corrupt: false}"
+    registry.write_text(REGISTRY.replace("bands: [r]", f"bands: [r]\n  simulated: {options}"))
+    shutil.copy(SHIPPED / "dagster.yaml", dagster_home())
+    monkeypatch.setenv("ASTRID_WORKERS", "1")
+    return registry
+
+
+@pytest.mark.slow
+def test_demo_then_run(astrid, tiny):
+    """The demo pins its clock and says what it found; a second run has nothing to do."""
+    answer = astrid("demo")
+    assert answer.status == 0, answer.err
+    result = answer.json
+    keys = (
+        "fields exposures rejected quarantined differenced candidates transients transients_found "
+        "false_per_mpix dirt dirt_explained injected recovered training_samples checks seconds"
+    )
+    assert set(keys.split()) <= set(result)
+    assert (result["fields"], result["exposures"], result["injected"]) == (1, 2, None)
+    assert result["differenced"] + result["quarantined"] + result["rejected"] == 2
+    assert set(result["checks"]) == {"passed", "warned", "failed"}
+    assert pinned_clock() == DEMO_CLOCK
+    assert "normalized_pairs" in answer.out
+
+    again = astrid("run", "--all", "--json")
+    assert again.status == 0
+    assert again.json["new"] == 0
+    assert "nothing new: no exposure was processed" in again.out
+    assert again.err == ""
+
+
+def test_run_of_an_archive_that_is_not_built(astrid, registry):
+    """It runs nothing and says so; that is no failure."""
+    answer = astrid("run", "later", "--json")
+    assert answer.status == 0
+    assert "no archive of the field is built yet (mast)" in answer.out
+    assert answer.json["fields"][0]["status"] == "not_built"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        ([], 2, "name the fields, or give --all"),
+        (["small", "--all"], 2, "name the fields, or give --all"),
+        (["smal"], 1, "there is no field 'smal'; did you mean 'small'?"),
+        (["small", "--assets", "candidats"], 1, "there is no asset 'candidats'"),
+    ],
+)
+def test_run_refuses(astrid, registry, words, status, message):
+    """Wrong names stop before anything runs."""
+    answer = astrid("run", *words)
+    assert answer.status == status
+    assert message in answer.err
+
+
+def test_demo_clock_is_not_moved_against_the_environment(astrid, registry, monkeypatch):
+    """ASTRID_NOW and --nights cannot both be meant."""
+    monkeypatch.setenv("ASTRID_NOW", "2025-10-01")
+    answer = astrid("demo", "--nights", "1")
+    assert answer.status == 1
+    assert "ASTRID_NOW" in answer.err
+    assert pinned_clock() is None
+
+
+# --- one pair of files ----------------------------------------------------------------------------
+
+
+def write_pair(folder: Path, *, wcs: bool = True) -> tuple[Path, Path]:
+    """Write two images of 60 stars; the first has one more, of 4000 units at (x, y) = (150, 100)."""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[:256, :256]
+    stars = np.column_stack([rng.uniform(12, 244, (60, 2)), 10 ** rng.uniform(3.3, 4.6, 60)])
+    paths = []
+    for name, extra in (("science", [(150.0, 100.0, 4000.0)]), ("reference", [])):
+        image = np.full((256, 256), 200.0)
+        for x0, y0, flux in [*stars, *extra]:
+            image += flux / (2 * np.pi * 1.5**2) * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * 1.5**2))
+        header = fits.Header({"MJD-OBS": 60000.0, "EXPTIME": 30.0, "FILTER": "r"})
+        if wcs:
+            sky = WCS(naxis=2)
+            sky.wcs.ctype, sky.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
+            sky.wcs.crpix, sky.wcs.cdelt = [128, 128], [-1 / 3600, 1 / 3600]
+            header.update(sky.to_header())
+        path = folder / f"{name}.fits"
+        fits.writeto(path, rng.poisson(image).astype(np.float32), header)
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def test_difference_of_two_files(astrid, tmp_path):
+    """The star that is new is the strongest candidate, at its place and with its flux."""
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    from astrid_assets.images import read_difference
+
+    out = tmp_path / "out"
+    answer = astrid("difference", *write_pair(tmp_path), "-o", out, "--gain", "1", "--json")
+    assert answer.status == 0, answer.err
+    best = answer.json["strongest"][0]
+    assert (best["x"], best["y"]) == pytest.approx((150, 100), abs=0.5)
+    assert best["flux"] == pytest.approx(4000, abs=4 * best["flux_error"])
+    assert best["ra"] == pytest.approx(150 - (150 - 127) / 3600 / np.cos(np.radians(2)), abs=2e-4)
+    assert set(answer.json["metrics"]) == {"zogy", "classic"}
+    difference = read_difference(out / "zogy.fits")
+    assert difference.score_corrected[100, 150] == pytest.approx(best["snr"], rel=0.3)
+    table = pq.read_table(out / "candidates.parquet")
+    assert (
+        pyarrow.csv.read_csv(out / "candidates.csv").num_rows == table.num_rows == answer.json["detections"]
+    )
+    assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_difference_without_wcs(astrid, tmp_path):
+    """A WCS is never invented: refused, unless the user says that the grids are equal."""
+    files = write_pair(tmp_path, wcs=False)
+    refused = astrid("difference", *files, "-o", tmp_path / "out")
+    assert refused.status == 1
+    assert "no celestial WCS" in refused.err
+    assert not (tmp_path / "out").exists()
+    answer = astrid("difference", *files, "-o", tmp_path / "out", "--assume-aligned", "--gain", "1", "--json")
+    assert answer.status == 0, answer.err
+    best = answer.json["strongest"][0]
+    assert (best["x"], best["y"]) == pytest.approx((150, 100), abs=0.5)
+    assert best["ra"] is None
+
+
+@pytest.mark.real_data
+def test_difference_of_a_real_pair_without_wcs(astrid, real_data, tmp_path):
+    """ESO 085-030: aligned by others, no WCS, no gain; runs in pixel coordinates."""
+    folder = real_data / "pairs" / "properimage_eso085"
+    files = [folder / f"aligned_eso085-030-00{i}.fit" for i in (4, 5)]
+    answer = astrid(
+        "difference", *files, "-o", tmp_path / "out", "--assume-aligned", "--gain", "1.5", "--json"
+    )
+    assert answer.status == 0, answer.err
+    assert 0.9 < answer.json["metrics"]["zogy"]["scorr_mad_std"] < 1.1
+    assert answer.json["candidates"] < 60  # two frames 74 s apart: nothing real
+
+
+@pytest.mark.real_data
+def test_difference_of_a_pair_that_does_not_overlap(astrid, real_data, tmp_path):
+    """SDSS and DES cutouts of SN 2006bh lie 5.8 arcmin apart."""
+    folder = real_data / "pairs" / "hostphot_sn2006bh"
+    answer = astrid("difference", folder / "SDSS_r.fits", folder / "DES_r.fits", "-o", tmp_path / "out")
+    assert answer.status == 1
+    assert "overlap by 0.0%" in answer.err
