@@ -82,11 +82,11 @@ def embed(stamp: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.roll(image, (-(ny // 2), -(nx // 2)), axis=(0, 1))
 
 
-def fill_bad(data: np.ndarray, bad: np.ndarray, *, sigma: float = 1.5) -> np.ndarray:
-    """Replace bad pixels by a Gaussian-weighted mean of the good ones around them.
+def fill_bad(data: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Replace bad pixels by a weighted mean of the good ones around them.
 
-    Where there is no good pixel within four widths the width is doubled up to 8 sigma; what
-    is left is set to zero, the background.
+    The weights are a Gaussian of 1.5 pixels; where that reaches no good pixel, ever wider box
+    means are taken, up to 63 pixels. What is left is set to zero, the background.
 
     Parameters
     ----------
@@ -95,24 +95,22 @@ def fill_bad(data: np.ndarray, bad: np.ndarray, *, sigma: float = 1.5) -> np.nda
 
     bad
         Boolean image of the pixels to replace.
-
-    sigma
-        Width of the Gaussian, pixels.
     """
-    from scipy.ndimage import gaussian_filter
+    from scipy.ndimage import gaussian_filter, uniform_filter
 
     if not bad.any():
         return data
     filled = np.where(bad, 0, data).astype(np.float32)
     good = (~bad).astype(np.float32)
-    left = bad.copy()
-    for width in (sigma, 2 * sigma, 4 * sigma, 8 * sigma):
-        weight = gaussian_filter(good, width)
+    source, left = filled.copy(), bad.copy()
+    for size in (0, 15, 63):
+        smooth, weight = (
+            uniform_filter(image, size, mode="nearest") if size else gaussian_filter(image, 1.5, truncate=3.0)
+            for image in (source, good)
+        )
         usable = left & (weight > 0.05)
-        if usable.any():
-            smooth = gaussian_filter(np.where(bad, 0, data).astype(np.float32), width)
-            filled[usable] = smooth[usable] / weight[usable]
-            left &= ~usable
+        filled[usable] = smooth[usable] / weight[usable]
+        left &= ~usable
         if not left.any():
             break
     return filled
