@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -38,7 +38,7 @@ def locks_folder() -> Path:
 
 def host() -> str:
     """Return the name of this machine, as it stands in lock files and run tags."""
-    return socket.gethostname()
+    return platform.node()
 
 
 @contextmanager
