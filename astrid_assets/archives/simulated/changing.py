@@ -125,7 +125,7 @@ def _drawn(seed: int, micro_rate: int, cell: Cell, slot: int) -> Transients:
     rng = generator("transients", seed, micro_rate, cell.row, cell.column, slot)
     count = int(rng.poisson(micro_rate * 1e-6 * cell.area * _SLOT))
     kind = rng.choice(len(_CLASSES), count, p=np.array([c.weight for c in _CLASSES]))
-    ra, dec, host = _places(rng, seed, cell, kind)
+    ra, dec, host = _places(rng, seed, cell, slot, kind)
     low, high = 10 ** (_SLOPE * _BRIGHTEST), 10 ** (_SLOPE * _FAINTEST)
     return Transients(
         ident=np.array([f"sim-{cell.row}-{cell.column}-{slot}-{i}" for i in range(count)], dtype="U32"),
@@ -140,8 +140,14 @@ def _drawn(seed: int, micro_rate: int, cell: Cell, slot: int) -> Transients:
     )
 
 
-def _places(rng: np.random.Generator, seed: int, cell: Cell, kind: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return (ra, dec, host name): in galaxies, weighted by light and following it, or anywhere."""
+def _places(
+    rng: np.random.Generator, seed: int, cell: Cell, slot: int, kind: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Return (ra, dec, host name): in galaxies, weighted by light and following it, or anywhere.
+
+    Galaxies take turns, so that none hosts two transients that are seen at the same time: that
+    happens once in several thousand real hosts.
+    """
     _, galaxies = cell_objects(seed, cell)
     count = kind.size
     ra, dec = cell.ra + cell.width * rng.random(count), cell.dec + 0.1 * rng.random(count)
@@ -151,8 +157,17 @@ def _places(rng: np.random.Generator, seed: int, cell: Cell, kind: np.ndarray) -
     radius, turn, pick = rng.gamma(2.0, 0.6, count), 2 * np.pi * rng.random(count), rng.random(count)
     if galaxies.ra.size == 0:
         return ra, dec, host
-    weight = np.cumsum(10 ** (-0.2 * galaxies.mag_r))
-    chosen = np.searchsorted(weight / weight[-1], pick).clip(max=galaxies.ra.size - 1)
+    turns = ceil(_MEMORY / _SLOT) + 1
+    waiting = np.arange(galaxies.ra.size) % turns != slot % turns
+    weight = np.where(waiting, 0.0, 10 ** (-0.2 * galaxies.mag_r))
+    chosen = np.zeros(count, int)
+    for i in range(count):
+        total = np.cumsum(weight)
+        if total[-1] <= 0:
+            hosted[i:] = False
+            break
+        chosen[i] = np.searchsorted(total, pick[i] * total[-1]).clip(max=galaxies.ra.size - 1)
+        weight[chosen[i]] = 0.0
     at_ra, at_dec = _in_galaxies(galaxies, chosen, np.where(nuclear, 0.0, radius), turn)
     return (
         np.where(hosted, at_ra, ra),
