@@ -88,7 +88,7 @@ def _ratio(first: MaskedImage, data: np.ndarray, rms: np.ndarray, bad: np.ndarra
 
     clean = np.ascontiguousarray(np.where(both_bad, 0, data), np.float32)
     flux, error, flag = sep.sum_circle(clean, ours.x, ours.y, ours.aperture, err=rms, subpix=5)
-    good = ~ours.flagged & (flag == 0) & (ours.snr > 20) & (flux > 10 * error)
+    good = ~ours.flagged & ~ours.touched & (flag == 0) & (ours.snr > 20) & (flux > 10 * error)
     if good.sum() < 3:
         raise ScienceError(f"{int(good.sum())} common sources to scale an exposure of the reference, 3 needed")
     ratio = ours.flux / np.where(good, flux, 1.0)

@@ -168,7 +168,7 @@ def _common_sources(science: _Side, reference: _Side) -> tuple[Sources, np.ndarr
     common = np.zeros(len(theirs), bool)
     if len(ours) and len(theirs):
         distance, i = cKDTree(np.c_[ours.x, ours.y]).query(np.c_[theirs.x, theirs.y], distance_upper_bound=2.0)
-        common = np.isfinite(distance) & ~theirs.flagged & (theirs.snr > 20.0)
+        common = np.isfinite(distance) & ~theirs.flagged & (star | ~theirs.touched) & (theirs.snr > 20.0)
         i = np.where(common, i, 0)
         common &= (ours.snr[i] > 15.0) & ~ours.flagged[i]
         for sources, index, image in ((ours, i, science.image), (theirs, slice(None), reference.image)):

@@ -223,8 +223,11 @@ class _Stamps:
     def agreeing(self) -> np.ndarray:
         """Return which stars look like the others: no outliers in chi-square."""
         usable = self.usable()
-        typical = np.median(self.chi2[usable]) if usable.any() else 1.0
-        spread = 1.4826 * np.median(np.abs(self.chi2[usable] - typical)) if usable.any() else 0.0
+        if usable.sum() < 2 * MIN_STARS[0]:
+            # too few to tell which one is wrong
+            return usable
+        typical = np.median(self.chi2[usable])
+        spread = 1.4826 * np.median(np.abs(self.chi2[usable] - typical))
         return self.chi2 < typical + max(5.0 * spread, 0.5 * typical)
 
     def model(self, psf: Psf) -> np.ndarray:

@@ -177,7 +177,7 @@ def _positions(image: MaskedImage) -> Sources:
     background = estimate_background(image.data, image.bad)
     data = image.data - background.level
     sources = find_sources(data, background.rms, image.bad, limit=1500)
-    good = ~sources.flagged & (sources.snr > 15.0)
+    good = ~sources.flagged & ~sources.touched & (sources.snr > 15.0)
     if image.saturation is not None:
         good &= sources.peak < 0.8 * (image.saturation - background.median)
     # galaxies do not move: they are welcome beside the stars

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import sep
@@ -36,7 +36,10 @@ class Sources:
     """Highest pixel."""
 
     flagged: np.ndarray
-    """Whether the source is blended, truncated or touches bad pixels."""
+    """Whether the source is blended or truncated."""
+
+    touched: np.ndarray
+    """Whether bad pixels lie in its core, or on more than a little of it."""
 
     aperture: float
     """Radius of the flux aperture, pixels."""
@@ -45,8 +48,8 @@ class Sources:
         return len(self.x)
 
     def __getitem__(self, index: np.ndarray) -> Sources:
-        columns = (self.x, self.y, self.flux, self.flux_error, self.radius, self.elongation, self.peak, self.flagged)
-        return Sources(*(column[index] for column in columns), aperture=self.aperture)
+        columns = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "aperture"}
+        return Sources(**columns, aperture=self.aperture)
 
     @property
     def snr(self) -> np.ndarray:
@@ -82,7 +85,7 @@ def find_sources(
     found = found[np.argsort(-found["flux"])][:limit]
     if len(found) == 0:
         empty = np.zeros(0)
-        return Sources(*(empty,) * 7, flagged=np.zeros(0, bool), aperture=4.0)
+        return Sources(*(empty,) * 7, flagged=np.zeros(0, bool), touched=np.zeros(0, bool), aperture=4.0)
     x, y = found["x"], found["y"]
     reach = np.maximum(6.0 * found["a"], 4.0)
     radius, _ = sep.flux_radius(clean, x, y, reach, 0.5, mask=bad, subpix=5)
@@ -90,7 +93,10 @@ def find_sources(
     x_win, y_win, lost = sep.winpos(clean, x, y, np.full(len(x), 2.0 / 2.35 * typical), mask=bad)
     aperture = max(2.0, 2.5 * typical)
     flux, error, flag = sep.sum_circle(clean, x_win, y_win, aperture, err=rms, mask=bad, subpix=5)
-    touched = sep.sum_circle(bad.astype(np.float32), x_win, y_win, aperture, subpix=1)[0] > 0
+    spoiled = bad.astype(np.float32)
+    # a few bad pixels in the wings do no harm: fits leave them out; in the core they do
+    touched = sep.sum_circle(spoiled, x_win, y_win, aperture, subpix=1)[0] > 0.15 * np.pi * aperture**2
+    touched |= sep.sum_circle(spoiled, x_win, y_win, max(1.5, typical), subpix=5)[0] > 0
     return Sources(
         x=x_win,
         y=y_win,
@@ -99,7 +105,8 @@ def find_sources(
         radius=radius,
         elongation=found["a"] / np.maximum(found["b"], 1e-3),
         peak=found["peak"],
-        flagged=(lost != 0) | touched | (found["flag"] != 0) | (flag != 0),
+        flagged=(found["flag"] != 0) | (((lost | flag) & ~sep.APER_HASMASKED) != 0),
+        touched=touched,
         aperture=aperture,
     )
 
@@ -113,6 +120,7 @@ def select_stars(
     isolation: float | None = None,
     margin: int = 5,
     width: float = 0.12,
+    min_count: int = 3,
 ) -> np.ndarray:
     """Choose isolated, unsaturated point sources.
 
@@ -143,6 +151,9 @@ def select_stars(
     width
         Half-width of the accepted range of radii, relative.
 
+    min_count
+        Where there are fewer stars than this, those with bad pixels in them are taken as well.
+
     Returns
     -------
     numpy.ndarray
@@ -150,19 +161,33 @@ def select_stars(
     """
     if len(sources) == 0:
         return np.zeros(0, int)
+    good = _is_regular(sources, shape, margin, min_snr, saturation)
+    clean = good & ~sources.touched
+    distance = 2.0 * sources.aperture if isolation is None else isolation
+    chosen = _isolated_stars(sources, clean, width, distance)
+    return chosen if len(chosen) >= min_count else _isolated_stars(sources, good, width, distance)
+
+
+def _is_regular(
+    sources: Sources, shape: tuple[int, int], margin: int, min_snr: float, saturation: float | None
+) -> np.ndarray:
+    """Return which sources are whole, bright enough and not saturated."""
     ny, nx = shape
     good = ~sources.flagged & (sources.snr > min_snr) & (sources.elongation < 1.6) & (sources.radius > 0.5)
     good &= (sources.x > margin) & (sources.x < nx - 1 - margin)
     good &= (sources.y > margin) & (sources.y < ny - 1 - margin)
     if saturation is not None:
         good &= sources.peak < 0.8 * saturation
-    if good.sum() < 3:
-        return np.flatnonzero(good)
-    locus = _stellar_radius(sources.radius[good], sources.snr[good])
-    scatter = width + 2.0 / np.maximum(sources.snr, 1.0)
-    good &= np.abs(sources.radius / locus - 1.0) < scatter
+    return good
+
+
+def _isolated_stars(sources: Sources, good: np.ndarray, width: float, distance: float) -> np.ndarray:
+    """Return the sources of the stellar size without neighbours, among the good ones."""
     index = np.flatnonzero(good)
-    distance = 2.0 * sources.aperture if isolation is None else isolation
+    if len(index) >= 3:
+        locus = _stellar_radius(sources.radius[good], sources.snr[good])
+        scatter = width + 2.0 / np.maximum(sources.snr[index], 1.0)
+        index = index[np.abs(sources.radius[index] / locus - 1.0) < scatter]
     return index[_is_isolated(sources, index, distance)]
 
 
@@ -186,4 +211,4 @@ def _is_isolated(sources: Sources, index: np.ndarray, distance: float) -> np.nda
         all(j == i or sources.flux[j] < 0.05 * sources.flux[i] for j in near)
         for i, near in zip(index, neighbours, strict=True)
     ]
-    return np.array(alone, bool)
+    return np.array(alone, bool).reshape(len(index))
