@@ -176,7 +176,8 @@ def stream(job: Job, works: Sequence[Work], *, workers: int | None = None) -> di
     dict
         Report by asset.
     """
-    found = {step.asset: _found_rows(job, step.asset) for step in job.steps}
+    job.store.clean_staging(job.sky_field.name)
+    found = {step.asset: job.store.rows(step.asset, job.sky_field.name) for step in job.steps}
     settled = {asset: _settled(job, asset, rows, works) for asset, rows in found.items()}
     tasks = [t for t in (_task(job, work, settled) for work in works) if t is not None]
     new = _run(job, tasks, workers)
@@ -207,12 +208,6 @@ def process(task: Task) -> dict[str, Row]:
 
 
 # --- what is to be done ---------------------------------------------------------------------------
-
-
-def _found_rows(job: Job, asset: str) -> dict[str, Row]:
-    """Return the committed rows; what a killed run left on the way is removed."""
-    job.store.clean_staging(asset, job.sky_field.name)
-    return job.store.rows(asset, job.sky_field.name)
 
 
 def _settled(job: Job, asset: str, found: Mapping[str, Row], works: Sequence[Work]) -> dict[str, Row]:

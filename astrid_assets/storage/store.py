@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from astrid_assets.storage.layout import FOLDERS, MANIFEST, data_root
+from astrid_assets.storage.layout import FOLDERS, MANIFEST, METADATA_FOLDER, data_root
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,12 +81,14 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(buffer.getbuffer())
             return
-        with self.staging(path) as folder:
-            part = folder / target.name
+        part = self._staging_place(path)
+        try:
             with part.open("w+b") as stream:
                 yield stream
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
 
     def write_bytes(self, path: str, content: bytes) -> None:
         """Write a file at once."""
@@ -94,11 +97,9 @@ class Store:
 
     @contextmanager
     def staging(self, path: str) -> Iterator[Path]:
-        """Make an empty folder on the local disk for files on their way to the folder of `path`."""
-        base = self.path(path).parent / _STAGING if self.local else None
-        if base is not None:
-            base.mkdir(parents=True, exist_ok=True)
-        folder = _unique_folder(base)
+        """Make an empty folder on the local disk for files on their way to `path`."""
+        folder = self._staging_place(path) if self.local else Path(tempfile.mkdtemp(prefix="astrid-"))
+        folder.mkdir(exist_ok=True)
         try:
             yield folder
         finally:
@@ -126,9 +127,10 @@ class Store:
         else:
             target.unlink(missing_ok=True)
 
-    def clean_staging(self, asset: str, sky_field: str) -> None:
-        """Remove what killed runs left on the way. Call with the lock of the field held."""
-        self.remove(f"{self.folder(asset, sky_field)}/{_STAGING}")
+    def clean_staging(self, sky_field: str) -> None:
+        """Remove what killed runs of a field left on the way. Call with the lock of the field held."""
+        for folder in (*FOLDERS.values(), METADATA_FOLDER):
+            self.remove(f"{_STAGING}/{folder}/{sky_field}")
 
     def commit(self, asset: str, sky_field: str, row: Row, *, key: str | None = None) -> None:
         """Write the row of one exposure; from now on its results count."""
@@ -176,16 +178,11 @@ class Store:
         if not (place.exists() and place.read_bytes() == content):
             self.write_bytes(path, content)
 
+    def _staging_place(self, path: str) -> Path:
+        """Return a name that nobody else uses, on the disk of `path`."""
+        folder = Path(self.path(_STAGING, path)).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
     def _row_path(self, asset: str, sky_field: str, key: str) -> str:
         return f"{self.folder(asset, sky_field)}/{_ROWS}/{key}.json"
-
-
-def _unique_folder(base: Path | None) -> Path:
-    """Make a folder with a name that no other process uses."""
-    if base is None:
-        import tempfile
-
-        return Path(tempfile.mkdtemp(prefix="astrid-"))
-    folder = base / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    return folder

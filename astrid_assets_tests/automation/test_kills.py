@@ -1,0 +1,144 @@
+"""Runs that are killed lose nothing, hold nothing, and are taken up where they were."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from astrid_assets.automation.instance import open_instance
+from astrid_assets.automation.runs import run_fields
+from astrid_assets.clock import DEMO_CLOCK, pin_simulated_clock
+from astrid_assets.home import dagster_home
+from astrid_assets.storage.layout import ASSETS
+from astrid_assets.storage.manifest import manifest_digest
+from astrid_assets.storage.store import Store
+
+FIELDS = """
+tiny:
+  ra: 265.0
+  dec: 62.0
+  radius: 0.05
+  archives: [simulated]
+  bands: [r]
+  science_window: {start: 2025-09-01}
+  reference_window: {end: 2025-03-01}
+  simulated: {seed: 3, shape: [256, 256], dirt: false, corrupt: false, max_epochs_per_band: 3}
+"""
+
+POOLS = """
+concurrency:
+  runs: {max_concurrent_runs: 2}
+  pools: {granularity: op, default_limit: 2, op_granularity_run_buffer: 4}
+telemetry: {enabled: false}
+"""
+
+# a run that kills itself, workers at work and all, at the n-th sign of progress after an asset began
+KILLED_RUN = """
+import os, signal, sys
+from astrid_assets.automation.runs import run_fields
+
+asset, left = sys.argv[1], int(sys.argv[2])
+
+def die(field, name, done, todo):
+    global left
+    if name == asset:
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+run_fields(["tiny"], progress=die, workers=2)
+"""
+
+STEPS = ["references", *(a for a in ASSETS if a not in {"observations", "references", "classic_differences"})]
+"""Steps that tell their progress; the first two hold a slot of the pool."""
+
+ALIVE = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def _prepare() -> None:
+    home = dagster_home()
+    (home / "fields.yaml").write_text(FIELDS)
+    (home / "dagster.yaml").write_text(POOLS)
+    pin_simulated_clock(DEMO_CLOCK)
+
+
+def _killed(asset: str, *, after: int) -> int:
+    command = [sys.executable, "-c", KILLED_RUN, asset, str(int(after))]
+    return subprocess.run(command, check=False, capture_output=True).returncode
+
+
+def _committed() -> dict[Path, dict]:
+    """Return all row files that count as done."""
+    rows = {p: json.loads(p.read_text()) for p in Path(Store().root).rglob("rows/*.json")}
+    return {p: row for p, row in rows.items() if row["state"] != "failed"}
+
+
+def _digests() -> dict[str, str]:
+    store = Store()
+    return {asset: manifest_digest(store.manifest(asset, "tiny")) for asset in ASSETS}
+
+
+def _held() -> tuple[int, int]:
+    """Return how many runs look alive, and how many pool slots are taken."""
+    with open_instance() as instance:
+        runs = instance.get_runs_count(dg.RunsFilter(statuses=ALIVE))
+        slots = instance.event_log_storage.get_concurrency_info("archive")
+    return runs, slots.active_slot_count + slots.pending_step_count
+
+
+def test_a_run_killed_in_any_step_is_taken_up_where_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Kill a run in every step, then finish: every committed row survives untouched, nothing is held,
+    and the tables are those of a run that was never killed."""
+    _prepare()
+    monkeypatch.setenv("ASTRID_WORKERS", "1")
+    for asset in STEPS:
+        before = _committed()
+        # there is one reference only, so that step dies before it, the others after their first exposure
+        assert _killed(asset, after=asset != "references") == -signal.SIGKILL
+        after = _committed()
+        assert {p: after[p] for p in before} == before
+    before = _committed()
+    summary = run_fields(["tiny"])
+    after = _committed()
+    assert summary.ok, summary.fields[0].error
+    assert {p: after[p] for p in before} == before
+    assert _held() == (0, 0)
+    assert not [p for p in Path(Store().root, ".staging").rglob("*") if p.is_file()]
+    assert run_fields(["tiny"]).n_new == 0
+    killed = _digests()
+
+    monkeypatch.setenv("ASTRID_DATA", str(tmp_path / "whole"))
+    assert run_fields(["tiny"]).ok
+    assert _digests() == killed
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_lose_nothing():
+    """SIGKILL from outside at 20 random moments of the run, start-up included."""
+    _prepare()
+    draw = random.Random(1)
+    for _ in range(20):
+        before = _committed()
+        run = subprocess.Popen([sys.executable, "-c", KILLED_RUN, "nothing", "0"], stderr=subprocess.DEVNULL)
+        try:
+            run.wait(draw.uniform(1.0, 8.0))
+        except subprocess.TimeoutExpired:
+            run.kill()
+            run.wait()
+        after = _committed()
+        assert {p: after[p] for p in before} == before
+    summary = run_fields(["tiny"], workers=1)
+    assert summary.ok, summary.fields[0].error
+    assert _held() == (0, 0)
