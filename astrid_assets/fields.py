@@ -403,9 +403,9 @@ class Field(_Strict):
                 _refuse(archive, f"has no effect: the field does not use archive {archive!r}")
         if "local" in self.archives and self.local is None:
             _refuse("archives", "archive 'local' needs an option block 'local' with a folder")
-        if self.simulated is not None and not self.simulated.corrupt:
-            if "corrupt_rate" in self.simulated.model_fields_set:
-                _refuse("simulated", "corrupt_rate has no effect beside corrupt: false")
+        simulated = self.simulated
+        if simulated and not simulated.corrupt and "corrupt_rate" in simulated.model_fields_set:
+            _refuse("simulated", "corrupt_rate has no effect beside corrupt: false")
         if self.event is not None and "guard_days" in self.model_fields_set:
             _refuse("guard_days", "has no effect beside an event; set event.guard_days")
         return self
