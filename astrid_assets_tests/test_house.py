@@ -216,6 +216,22 @@ def test_lock_file_pins_every_package_with_hashes():
     assert "://" not in text
 
 
+def test_picture_of_the_graph_is_the_graph():
+    """The arrows in the README are the dependencies of the assets, the boxes their groups."""
+    from astrid_assets.definitions import defs
+
+    picture = (ROOT / "README.md").read_text().split("```mermaid")[1].split("```")[0]
+    specs = list(defs.resolve_all_asset_specs())
+    drawn = set(re.findall(r"(\w+) --> (\w+)", picture))
+    assert drawn == {(d.asset_key.to_user_string(), s.key.to_user_string()) for s in specs for d in s.deps}
+    boxes = {
+        (name, group)
+        for group, body in re.findall(r"subgraph (\w+)\n(.*?)\n  end", picture, re.DOTALL)
+        for name in re.findall(r"\w+", body)
+    }
+    assert boxes == {(spec.key.to_user_string(), spec.group_name) for spec in specs}
+
+
 # --- the table of the README: line of the plan -> asset -> file -> test ---------------------------
 
 
