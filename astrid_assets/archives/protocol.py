@@ -96,7 +96,8 @@ class Download:
     """Files of one exposure, complete and verified."""
 
     files: Mapping[str, Path]
-    """Path by role: ``image`` always; ``mask``, ``psf``, ``variance``, ``noise`` (1-sigma), ``weight`` (inverse variance), ``coverage`` where offered."""
+    """Path by role: ``image`` always; where offered ``mask``, ``psf``, ``variance``, ``noise`` (1-sigma),
+    ``weight`` (inverse variance), ``coverage``, and ``truth`` from the simulated survey."""
 
     sha256: Mapping[str, str] = field(default_factory=dict)
     """Checksum by role."""

@@ -46,9 +46,7 @@ _IMAGE_PLANES = (
     ("CROWDED", "a catalogued or detected source covers the pixel", False),
 )
 _REFERENCE_OFFSET = len(_IMAGE_PLANES)
-_DIFFERENCE_PLANES = (
-    ("NEAR_BRIGHT_STAR", "residuals of a bright star may dominate the noise here", False),
-)
+_DIFFERENCE_PLANES = (("NEAR_BRIGHT_STAR", "residuals of a bright star may dominate the noise here", False),)
 
 
 def _register() -> dict[str, MaskPlane]:

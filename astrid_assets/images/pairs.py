@@ -85,11 +85,24 @@ class Normalization:
     shift: tuple[float, float] = (0.0, 0.0)
     """Residual (x, y) shift science - reference left to be folded into the reference PSF, pixels."""
 
+    shift_gradient: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))
+    """Change of the (x, y) shift from the middle of the image to its edge in x, and to that in y."""
+
     astrometric_noise: tuple[float, float] = (0.0, 0.0)
     """1-sigma scatter (x, y) of the registration per source, pixels, beyond photon noise."""
 
     psf_mismatch: float = 0.0
     """Scatter of what is left at the peaks of static sources, relative to them, beyond noise."""
+
+    def shift_at(self, x: float, y: float, shape: tuple[int, int]) -> tuple[float, float]:
+        """Return the residual (x, y) shift at a position of an image of a given shape, pixels."""
+        ny, nx = shape
+        u, v = 2.0 * x / max(nx - 1, 1) - 1.0, 2.0 * y / max(ny - 1, 1) - 1.0
+        along_x, along_y = self.shift_gradient
+        return (
+            self.shift[0] + along_x[0] * u + along_y[0] * v,
+            self.shift[1] + along_x[1] * u + along_y[1] * v,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,8 @@ def fwhm_of(stamp: np.ndarray) -> float:
     """Full width at half maximum of a PSF stamp, in pixels, from the area above half maximum.
 
     The area is measured on the stamp resampled eight times finer by cubic splines, which is
-    good to 1 % from 1.8 pixels upwards (checked on Moffat profiles); the result is the diameter of the circle of equal area.
+    good to 1 % from 1.8 pixels upwards (checked on Moffat profiles); the result is the diameter of
+    the circle of equal area.
     """
     from scipy.ndimage import map_coordinates
 

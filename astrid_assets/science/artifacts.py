@@ -38,7 +38,12 @@ def find_saturation(image: MaskedImage, *, grow: int = 1) -> np.ndarray:
 
 
 def find_cosmic_rays(
-    image: MaskedImage, background: Background, psf_fwhm: float, *, threshold: float = 5.0, contrast: float = 3.0
+    image: MaskedImage,
+    background: Background,
+    psf_fwhm: float,
+    *,
+    threshold: float = 5.0,
+    contrast: float = 3.0,
 ) -> np.ndarray:
     """Find cosmic rays by Laplacian edge detection (van Dokkum 2001), with astroscrappy.
 

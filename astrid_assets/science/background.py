@@ -76,7 +76,9 @@ def estimate_background(
         If less than 1 % of the pixels are usable.
     """
     if np.mean(~bad) < 0.01:
-        raise ScienceError(f"only {np.mean(~bad):.2%} of the pixels are usable: no background can be measured")
+        raise ScienceError(
+            f"only {np.mean(~bad):.2%} of the pixels are usable: no background can be measured"
+        )
     clean = np.where(bad, 0, data).astype(np.float32)
     cell = max(8, min(box, min(data.shape) // 3))
     settings = {"bw": cell, "bh": cell, "fw": filter_size, "fh": filter_size}
@@ -96,7 +98,9 @@ def _source_pixels(data: np.ndarray, bad: np.ndarray, rms: float) -> np.ndarray:
     # smoothing by sigma = 1.5 pixels lowers white noise by 2 sqrt(pi) sigma = 5.3
     faint = smooth > 2.0 * rms / 5.3 * 1.5
     bright = uniform_filter(np.where(bad, 0, data), 5) > 10.0 * rms
-    return binary_dilation(faint & (smooth > 0.57 * rms), iterations=2) | binary_dilation(bright, iterations=8)
+    return binary_dilation(faint & (smooth > 0.57 * rms), iterations=2) | binary_dilation(
+        bright, iterations=8
+    )
 
 
 def excess_scatter(values: np.ndarray, errors: np.ndarray) -> float:

@@ -90,7 +90,9 @@ def _ratio(first: MaskedImage, data: np.ndarray, rms: np.ndarray, bad: np.ndarra
     flux, error, flag = sep.sum_circle(clean, ours.x, ours.y, ours.aperture, err=rms, subpix=5)
     good = ~ours.flagged & ~ours.touched & (flag == 0) & (ours.snr > 20) & (flux > 10 * error)
     if good.sum() < 3:
-        raise ScienceError(f"{int(good.sum())} common sources to scale an exposure of the reference, 3 needed")
+        raise ScienceError(
+            f"{int(good.sum())} common sources to scale an exposure of the reference, 3 needed"
+        )
     ratio = ours.flux / np.where(good, flux, 1.0)
     relative = np.hypot(ours.flux_error / np.where(good, ours.flux, 1.0), error / np.where(good, flux, 1.0))
     return weighted_ratio(ratio, ratio * relative, good)[0]

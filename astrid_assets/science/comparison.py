@@ -22,6 +22,12 @@ __all__ = ["Comparison", "compare_sources"]
 class Comparison:
     """Flux ratio and shift of single sources; arrays ``(n,)``, NaN where a fit is impossible."""
 
+    x: np.ndarray
+    """Position, pixels."""
+
+    y: np.ndarray
+    """Position, pixels."""
+
     ratio: np.ndarray
     """Flux in the science image over flux in the reference."""
 
@@ -57,7 +63,7 @@ def compare_sources(science: MaskedImage, reference: MaskedImage, x: np.ndarray,
     """
     n = len(x)
     if n == 0:
-        return Comparison(*(np.zeros(0),) * 7)
+        return Comparison(*(np.zeros(0),) * 9)
     x, y = np.asarray(x, float), np.asarray(y, float)
     radius = 1.25 * max(science.psf.fwhm, reference.psf.fwhm)
     reach = odd_at_least(2 * radius + 1)
@@ -75,7 +81,10 @@ def compare_sources(science: MaskedImage, reference: MaskedImage, x: np.ndarray,
     normal = np.einsum("nayx,nbyx->nab", parts, parts)
     scale = np.sqrt(np.maximum(np.einsum("naa->na", normal), 1e-30))
     scaled = normal / scale[:, :, None] / scale[:, None, :] + 1e-9 * np.eye(3)
-    weights = np.einsum("nab,nbyx->nayx", np.linalg.inv(scaled), parts / scale[..., None, None]) / scale[..., None, None]
+    weights = (
+        np.einsum("nab,nbyx->nayx", np.linalg.inv(scaled), parts / scale[..., None, None])
+        / scale[..., None, None]
+    )
     fitted = np.einsum("nayx,nyx->na", weights, ours)
     # both images are filled alike: a few pixels in the wings do little harm
     broken = (bad & area).sum(axis=(1, 2)) > 0.15 * area.sum()
@@ -89,9 +98,13 @@ def compare_sources(science: MaskedImage, reference: MaskedImage, x: np.ndarray,
     rest[:, middle, middle] += 1.0
     weights = np.concatenate([weights, rest[:, None] / np.maximum(peak, 1e-30)[:, None, None, None]], axis=1)
     variance = _error(weights, psf_r, _stamps(np.where(bad_pixels, 0, science.variance), x, y, size))
-    variance += fitted[:, :1] ** 2 * _error(weights, psf_s, _stamps(np.where(bad_pixels, 0, reference.variance), x, y, size))
+    variance += fitted[:, :1] ** 2 * _error(
+        weights, psf_s, _stamps(np.where(bad_pixels, 0, reference.variance), x, y, size)
+    )
     errors = np.sqrt(variance)
     return Comparison(
+        x,
+        y,
         ratio,
         np.where(broken, np.nan, errors[:, 0]),
         -fitted[:, 1] / ratio,

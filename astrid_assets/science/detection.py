@@ -98,12 +98,20 @@ def detect(
 def _peaks(difference: Difference, threshold: float) -> dict[str, np.ndarray]:
     """Return one row for each separate peak of the significance, either sign."""
     no_data = ~np.isfinite(difference.score_corrected) | ((difference.mask & bits("NO_DATA")) != 0)
-    columns: dict[str, list[np.ndarray]] = {k: [] for k in ("x", "y", "sign", "length", "width", "theta", "npix")}
+    columns: dict[str, list[np.ndarray]] = {
+        k: [] for k in ("x", "y", "sign", "length", "width", "theta", "npix")
+    }
     sep.set_extract_pixstack(max(300_000, difference.data.size // 4))
     for sign in (1, -1):
         image = np.where(no_data, 0, sign * difference.score_corrected).astype(np.float32)
         rows = sep.extract(
-            image, threshold, minarea=1, filter_kernel=None, deblend_nthresh=32, deblend_cont=0.05, clean=False
+            image,
+            threshold,
+            minarea=1,
+            filter_kernel=None,
+            deblend_nthresh=32,
+            deblend_cont=0.05,
+            clean=False,
         )
         values = (rows["xpeak"], rows["ypeak"], np.full(len(rows), sign), rows["a"], rows["b"], rows["theta"])
         for name, value in zip(columns, (*values, rows["npix"]), strict=True):
@@ -327,7 +335,12 @@ _COLUMNS = (
     ("n_negative", "int32", "pixel", "pixels of the other sign in the 5 x 5 around the peak"),
     ("static_flux", "float64", "image unit", "flux of the reference within one FWHM, on the science scale"),
     ("science_flux", "float64", "image unit", "flux of the science image within one FWHM"),
-    ("halo_flux", "float64", "image unit", "change that wings and spikes of stars within 25 pixels may cause"),
+    (
+        "halo_flux",
+        "float64",
+        "image unit",
+        "change that wings and spikes of stars within 25 pixels may cause",
+    ),
     ("flags", "int32", "bits", "mask planes within one pixel of the peak"),
     ("artifact", "string", "", "empty, or why it is taken for an artefact"),
 )

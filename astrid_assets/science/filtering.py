@@ -40,11 +40,17 @@ class Spectra:
     psf_reference: np.ndarray
     """Transform of the reference PSF, moved by the residual shift of the pair."""
 
+    variance_science: float
+    """Noise of a blank science pixel, unit^2."""
+
+    variance_reference: float
+    """Noise of a blank reference pixel, unit^2 of the reference."""
+
     power_science: np.ndarray | float
-    """Noise power of a blank science pixel, unit^2."""
+    """Noise power of the science image, 1 on average over all frequencies."""
 
     power_reference: np.ndarray | float
-    """Noise power of a blank reference pixel, unit^2 of the reference."""
+    """The same of the reference."""
 
     flux_ratio: float
     """Science over reference."""
@@ -59,6 +65,9 @@ class Filters:
 
     reference: np.ndarray
     """Transform of d_r; a static source vanishes: ``d_n * P_n = d_r * P_r / flux_ratio``."""
+
+    weight: np.ndarray | float = 1.0
+    """Weight of each frequency in the matched filter: one over the noise power of D, if that is not white."""
 
 
 MakeFilters = Callable[[Spectra], Filters]
@@ -186,62 +195,72 @@ def _pad(image: np.ndarray, value: float) -> np.ndarray:
     return np.pad(image.astype(np.float32), ((BORDER, far), (BORDER, far)), constant_values=np.float32(value))
 
 
-def _spectra(inputs: _Inputs, tile: _Tile, shape: tuple[int, int]) -> tuple[Spectra, float, float]:
-    """Return the spectra of a tile and the sky noise of both images in it."""
+def _spectra(inputs: _Inputs, tile: _Tile, shape: tuple[int, int]) -> Spectra:
+    """Return what the filters of a tile are made of."""
     x, y = tile.centre
     norm, pair = inputs.normalization, inputs.pair
     # a source sits at x in the science image and at x - shift in the reference
-    psf_r = shift_stamps(pair.reference.psf.at(x, y), -norm.shift[0], -norm.shift[1])
-    sky = [
-        float(np.sqrt(np.median(plane[tile.padded])))
-        for plane in (inputs.sky_science, inputs.sky_reference)
-    ]
-    spectra = Spectra(
+    dx, dy = norm.shift_at(x, y, pair.science.shape)
+    psf_r = shift_stamps(pair.reference.psf.at(x, y), -dx, -dy)
+    return Spectra(
         psf_science=fft.rfft2(embed(pair.science.psf.at(x, y), shape)),
         psf_reference=fft.rfft2(embed(psf_r / psf_r.sum(), shape)),
-        power_science=sky[0] ** 2 * power_spectrum(pair.science.noise_correlation, shape),
-        power_reference=sky[1] ** 2 * power_spectrum(pair.reference.noise_correlation, shape),
+        variance_science=float(np.median(inputs.sky_science[tile.padded])),
+        variance_reference=float(np.median(inputs.sky_reference[tile.padded])),
+        power_science=power_spectrum(pair.science.noise_correlation, shape),
+        power_reference=power_spectrum(pair.reference.noise_correlation, shape),
         flux_ratio=norm.flux_ratio,
     )
-    return spectra, sky[0], sky[1]
 
 
 def _filter_tile(inputs: _Inputs, tile: _Tile, make_filters: MakeFilters) -> dict[str, np.ndarray]:
     """Return all planes of one tile."""
-    n = inputs.science[tile.padded]
-    shape = n.shape
-    spectra, sky_n, sky_r = _spectra(inputs, tile, shape)
+    taper = _taper(inputs.science[tile.padded].shape)
+    n, r = inputs.science[tile.padded] * taper, inputs.reference[tile.padded] * taper
+    shape, core = n.shape, tuple(s.stop - s.start for s in tile.core)
+    spectra = _spectra(inputs, tile, shape)
     filters = make_filters(spectra)
     psf = filters.science * spectra.psf_science
-    matched = np.conj(psf)
-    power = _power(psf, shape)
-    n_hat, r_hat = fft.rfft2(n), fft.rfft2(inputs.reference[tile.padded])
-    v_n, v_r = fft.rfft2(inputs.variance_science[tile.padded]), fft.rfft2(inputs.variance_reference[tile.padded])
+    matched = np.conj(psf) * filters.weight
+    response = _power(psf, shape, filters.weight)
+    n_hat, r_hat = fft.rfft2(n), fft.rfft2(r)
+    v_n, v_r = (
+        fft.rfft2(inputs.variance_science[tile.padded]),
+        fft.rfft2(inputs.variance_reference[tile.padded]),
+    )
 
     def image(transform: np.ndarray) -> np.ndarray:
         whole = fft.irfft2(transform, shape)
         return whole[BORDER : BORDER + core[0], BORDER : BORDER + core[1]]
 
-    core = tuple(s.stop - s.start for s in tile.core)
+    def carried(kernel_n: np.ndarray, kernel_r: np.ndarray) -> np.ndarray:
+        from_n = _squared(kernel_n, shape, spectra.power_science) * v_n
+        return image(from_n + _squared(kernel_r, shape, spectra.power_reference) * v_r)
+
     k_n, k_r = matched * filters.science, matched * filters.reference
-    white = (spectra.power_science / sky_n**2, spectra.power_reference / sky_r**2)
     static = fft.irfft2(k_r * r_hat, shape)
     score = image(k_n * n_hat) - static[BORDER : BORDER + core[0], BORDER : BORDER + core[1]]
-    score_variance = image(_squared(k_n, shape, white[0]) * v_n + _squared(k_r, shape, white[1]) * v_r)
-    sky_variance = _power(k_n, shape, spectra.power_science) + _power(k_r, shape, spectra.power_reference)
-    floor = np.maximum(score_variance, 0.5 * sky_variance)
-    modelled = floor + _registration_variance(static, core, inputs.normalization)
+    sky_variance = spectra.variance_science * _power(k_n, shape, spectra.power_science)
+    sky_variance += spectra.variance_reference * _power(k_r, shape, spectra.power_reference)
+    # rounding must not let the variance fall to nothing beside bright sources
+    score_variance = np.maximum(carried(k_n, k_r), 0.5 * sky_variance)
+    modelled = score_variance + _registration_variance(static, core, inputs.normalization)
     return {
         "data": image(filters.science * n_hat - filters.reference * r_hat),
-        "variance": np.maximum(
-            image(_squared(filters.science, shape, white[0]) * v_n + _squared(filters.reference, shape, white[1]) * v_r),
-            0,
-        ),
+        "variance": np.maximum(carried(filters.science, filters.reference), 0),
         "score": score / np.float32(np.sqrt(sky_variance)),
         "score_corrected": score / np.sqrt(modelled),
-        "flux": score / np.float32(power),
-        "flux_error": np.sqrt(floor) / np.float32(power),
+        "flux": score / np.float32(response),
+        "flux_error": np.sqrt(score_variance) / np.float32(response),
     }
+
+
+def _taper(shape: tuple[int, int]) -> np.ndarray:
+    """Return a window that lets a tile fade to zero at its outer edge, where it would wrap around."""
+    width = BORDER // 4
+    rise = np.sin(0.5 * np.pi * (np.arange(width) + 0.5) / width) ** 2
+    sides = [np.r_[rise, np.ones(n - 2 * width), rise[::-1]] for n in shape]
+    return np.outer(*sides).astype(np.float32)
 
 
 def _power(transform: np.ndarray, shape: tuple[int, int], weight: np.ndarray | float = 1.0) -> float:
@@ -274,7 +293,9 @@ def _registration_variance(static: np.ndarray, core: tuple[int, int], norm: Norm
     slope_y = 0.5 * (part[2:, 1:-1] - part[:-2, 1:-1])
     slope_x = 0.5 * (part[1:-1, 2:] - part[1:-1, :-2])
     sigma_x, sigma_y = norm.astrometric_noise
-    relative = norm.flux_ratio_scatter**2 + (norm.flux_ratio_error / norm.flux_ratio) ** 2 + norm.psf_mismatch**2
+    relative = (
+        norm.flux_ratio_scatter**2 + (norm.flux_ratio_error / norm.flux_ratio) ** 2 + norm.psf_mismatch**2
+    )
     inner = part[1:-1, 1:-1]
     moved = np.float32(sigma_x**2) * slope_x**2 + np.float32(sigma_y**2) * slope_y**2
     return moved + np.float32(relative) * inner**2
@@ -292,7 +313,7 @@ def _difference_psf(inputs: _Inputs, make_filters: MakeFilters, size: int, shape
     for x, y in places:
         column, row = int(x) // TILE * TILE, int(y) // TILE * TILE
         part = (slice(row, row + TILE), slice(column, column + TILE))
-        spectra, _, _ = _spectra(inputs, _Tile(part, part, (x, y)), (side, side))
+        spectra = _spectra(inputs, _Tile(part, part, (x, y)), (side, side))
         psf = fft.irfft2(make_filters(spectra).science * spectra.psf_science, (side, side))
         half = size // 2
         stamps.append(np.roll(psf, (half, half), axis=(0, 1))[:size, :size])

@@ -141,7 +141,9 @@ def power_spectrum(correlation: np.ndarray | None, shape: tuple[int, int]) -> np
     radius_y, radius_x = correlation.shape[0] // 2, correlation.shape[1] // 2
     image = np.zeros(shape, np.float32)
     lag_y, lag_x = np.arange(-radius_y, radius_y + 1), np.arange(-radius_x, radius_x + 1)
-    taper = np.outer(*(np.cos(np.pi * lags / (2 * r + 2)) for lags, r in ((lag_y, radius_y), (lag_x, radius_x))))
+    taper = np.outer(
+        *(np.cos(np.pi * lags / (2 * r + 2)) for lags, r in ((lag_y, radius_y), (lag_x, radius_x)))
+    )
     image[np.ix_(lag_y, lag_x)] = correlation * taper
     return np.maximum(fft.rfft2(image).real, 0.01).astype(np.float32)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -10,11 +10,11 @@ from scipy.spatial import cKDTree
 from astrid_assets.errors import PhotometryError, PsfError
 from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.pairs import AlignedPair, Normalization
-from astrid_assets.images.psf import Psf
+from astrid_assets.images.psf import Psf, polynomial_terms
 from astrid_assets.science.artifacts import find_cosmic_rays, find_saturation, mark
 from astrid_assets.science.background import Background, estimate_background, excess_scatter, robust_std
-from astrid_assets.science.noise import blank_pixels, correlation_of, has_counts, variance_model
 from astrid_assets.science.comparison import Comparison, compare_sources
+from astrid_assets.science.noise import blank_pixels, correlation_of, has_counts, variance_model
 from astrid_assets.science.psf import MIN_STARS, measure_psf
 from astrid_assets.science.stars import Sources, find_sources, select_stars
 from astrid_assets.science.warp import is_surface_brightness
@@ -22,7 +22,10 @@ from astrid_assets.science.warp import is_surface_brightness
 __all__ = ["normalize", "weighted_ratio"]
 
 MIN_RATIO_STARS = 3
-"""Fewest stars for a flux ratio."""
+"""Fewest sources for a flux ratio."""
+
+MIN_PLANE_STARS = 12
+"""Fewest sources for a shift that varies over the image: four for each coefficient."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +100,10 @@ def normalize(
         science = _without_cosmic_rays(science, reference, psf_s)
     chosen = star if star.sum() >= MIN_STARS[1] else common
     comparison = compare_sources(
-        science.image.replace(psf=psf_s), reference.image.replace(psf=psf_r), sources.x[chosen], sources.y[chosen]
+        science.image.replace(psf=psf_s),
+        reference.image.replace(psf=psf_r),
+        sources.x[chosen],
+        sources.y[chosen],
     )
     normalization = _match(pair, science, reference, comparison, flux_ratio)
     return pair.replace(
@@ -167,7 +173,9 @@ def _common_sources(science: _Side, reference: _Side) -> tuple[Sources, np.ndarr
     star[select_stars(theirs, science.image.shape, saturation=reference.image.saturation)] = True
     common = np.zeros(len(theirs), bool)
     if len(ours) and len(theirs):
-        distance, i = cKDTree(np.c_[ours.x, ours.y]).query(np.c_[theirs.x, theirs.y], distance_upper_bound=2.0)
+        distance, i = cKDTree(np.c_[ours.x, ours.y]).query(
+            np.c_[theirs.x, theirs.y], distance_upper_bound=2.0
+        )
         common = np.isfinite(distance) & ~theirs.flagged & (star | ~theirs.touched) & (theirs.snr > 20.0)
         i = np.where(common, i, 0)
         common &= (ours.snr[i] > 15.0) & ~ours.flagged[i]
@@ -185,7 +193,9 @@ def _without_cosmic_rays(science: _Side, reference: _Side, psf: Psf) -> _Side:
     static = reference.data > 10.0 * reference.rms
     image = science.image
     return _Side(
-        image.replace(mask=mark(image.mask, hits & ~static, "COSMIC_RAY")), science.background, science.variance_scale
+        image.replace(mask=mark(image.mask, hits & ~static, "COSMIC_RAY")),
+        science.background,
+        science.variance_scale,
     )
 
 
@@ -215,7 +225,7 @@ def _match(
         )
     if given_ratio is not None:
         ratio, error, scatter = given_ratio, 0.0, 0.0
-    shift, noise = _residual_shift(sources, kept)
+    shift = _residual_shift(sources, kept, pair.science.shape)
     return Normalization(
         flux_ratio=ratio,
         flux_ratio_error=error,
@@ -228,14 +238,13 @@ def _match(
         reference_sky_rms=reference.background.median_rms,
         science_variance_scale=science.variance_scale,
         reference_variance_scale=reference.variance_scale,
-        shift=shift,
-        astrometric_noise=noise,
+        **asdict(shift),
         psf_mismatch=excess_scatter(sources.mismatch[kept], sources.mismatch_error[kept]),
     )
 
 
 def _predicted_ratio(science: MaskedImage, reference: MaskedImage) -> float | None:
-    """Return the flux ratio that units, zero points or, where only those are known, exposure times predict."""
+    """Return the flux ratio that units, zero points or, failing these, exposure times predict."""
     if science.unit is not None and is_surface_brightness(science) and is_surface_brightness(reference):
         # the pixels of the warped reference have the size of the science pixels
         return float(reference.unit.to(science.unit))
@@ -285,15 +294,46 @@ def weighted_ratio(
     return mean, mean * float(1.0 / np.sqrt(weight.sum())), scatter, keep
 
 
-def _residual_shift(sources: Comparison, kept: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the median shift between both images, and the scatter of single sources beyond noise."""
+@dataclass(frozen=True)
+class _Shift:
+    """Residual shift of a pair; see the fields of `Normalization` of the same names."""
+
+    shift: tuple[float, float] = (0.0, 0.0)
+    shift_gradient: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))
+    astrometric_noise: tuple[float, float] = (0.0, 0.0)
+
+
+def _residual_shift(sources: Comparison, kept: np.ndarray, shape: tuple[int, int]) -> _Shift:
+    """Fit the shift between both images by a plane, or a constant where no slope is significant."""
     if kept.sum() < MIN_RATIO_STARS:
-        return (0.0, 0.0), (0.0, 0.0)
-    error = sources.position_error[kept]
-    middle, noise = [], []
-    for shift in (sources.dx[kept], sources.dy[kept]):
-        near = np.abs(shift - np.median(shift)) < 5.0 * np.hypot(error, robust_std(shift))
-        weight = near / (error**2 + 0.02**2)
-        middle.append(float((weight * shift).sum() / weight.sum()))
-        noise.append(excess_scatter(shift - middle[-1], error))
-    return (middle[0], middle[1]), (noise[0], noise[1])
+        return _Shift()
+    ny, nx = shape
+    terms = polynomial_terms(
+        2 * sources.x[kept] / max(nx - 1, 1) - 1, 2 * sources.y[kept] / max(ny - 1, 1) - 1, 1
+    )
+    fits = [
+        _fit_plane(terms, shift[kept], sources.position_error[kept]) for shift in (sources.dx, sources.dy)
+    ]
+    (x_fit, x_noise), (y_fit, y_noise) = fits
+    return _Shift(
+        shift=(float(x_fit[0]), float(y_fit[0])),
+        shift_gradient=tuple((float(x_fit[k]), float(y_fit[k])) for k in (1, 2)),
+        astrometric_noise=(x_noise, y_noise),
+    )
+
+
+def _fit_plane(terms: np.ndarray, shift: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the coefficients of a robust plane, and the scatter about it beyond the errors."""
+    solution = np.array([np.median(shift), 0.0, 0.0])
+    noise = 0.0
+    for _ in range(4):
+        rest = shift - solution @ terms
+        noise = excess_scatter(rest, error)
+        total = np.hypot(np.hypot(error, noise), 1e-3)
+        weight = (np.abs(rest) < 4.0 * total) / total**2
+        covariance = np.linalg.pinv((weight * terms) @ terms.T)
+        solution = covariance @ ((weight * terms) @ shift)
+        slope = solution[1:] / np.sqrt(np.diag(covariance)[1:])
+        if len(shift) < MIN_PLANE_STARS or np.abs(slope).max() < 4.0:
+            solution = np.array([(weight * shift).sum() / weight.sum(), 0.0, 0.0])
+    return solution, noise

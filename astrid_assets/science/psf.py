@@ -97,7 +97,9 @@ def measure_psf(
     """
     x, y = np.asarray(x, float)[:max_stars], np.asarray(y, float)[:max_stars]
     if len(x) < MIN_STARS[0]:
-        raise PsfError(f"{len(x)} usable stars for a PSF, {MIN_STARS[0]} needed; give a PSF file or a wider field")
+        raise PsfError(
+            f"{len(x)} usable stars for a PSF, {MIN_STARS[0]} needed; give a PSF file or a wider field"
+        )
     size = size or odd_at_least(np.clip(14.0 * _rough_fwhm(data, bad, x, y), 31, 71))
     # shifting a stamp spoils its edge: measure on more and cut it off
     stars = _Stamps.cut(data, variance, bad, x, y, size + 2 * _EDGE)
@@ -263,7 +265,9 @@ class _Stamps:
         To the noise of the pixels comes the error of the model itself, one per cent, so that
         the core is not decided by the one brightest star.
         """
-        typical = np.nanmedian(np.where(self.weight[keep] > 0, self.weight[keep], np.nan), axis=(1, 2), keepdims=True)
+        typical = np.nanmedian(
+            np.where(self.weight[keep] > 0, self.weight[keep], np.nan), axis=(1, 2), keepdims=True
+        )
         variance = 1.0 / np.where(self.weight[keep] > 0, self.weight[keep], typical)
         flux = self.flux[keep][:, None, None]
         relative = variance / flux**2

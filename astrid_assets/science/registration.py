@@ -74,14 +74,20 @@ def align(
         return _aligned_by_assumption(science, reference)
     for name, image in (("science", science), ("reference", reference)):
         if image.wcs is None:
-            raise RegistrationError(f"the {name} image has no celestial WCS; say so (assume aligned) or solve it")
+            raise RegistrationError(
+                f"the {name} image has no celestial WCS; say so (assume aligned) or solve it"
+            )
     first = map_pixels(science.wcs, science.shape, reference.wcs)
     _require_overlap(_coverage(first, reference), min_overlap)
     registration = _refine(science, reference, search_radius, max_order)
     pixels = first
     if registration.method == "wcs+stars":
         pixels = map_pixels(
-            science.wcs, science.shape, reference.wcs, shift=registration.coefficients, order=registration.order
+            science.wcs,
+            science.shape,
+            reference.wcs,
+            shift=registration.coefficients,
+            order=registration.order,
         )
     warped = warp(reference, pixels, wcs=science.wcs)
     overlap = _overlap(science, warped)
@@ -117,7 +123,9 @@ def _require_overlap(overlap: float, minimum: float) -> None:
         raise NoOverlapError(msg)
 
 
-def _refine(science: MaskedImage, reference: MaskedImage, search_radius: float, max_order: int) -> Registration:
+def _refine(
+    science: MaskedImage, reference: MaskedImage, search_radius: float, max_order: int
+) -> Registration:
     """Fit the offsets of matched stars."""
     ours, theirs = _positions(science), _positions(reference)
     if len(ours) < MIN_MATCHES[0] or len(theirs) < MIN_MATCHES[0]:
@@ -185,7 +193,13 @@ def _positions(image: MaskedImage) -> Sources:
 
 
 def match_sources(
-    x1: np.ndarray, y1: np.ndarray, x2: np.ndarray, y2: np.ndarray, *, search_radius: float, tolerance: float = 1.5
+    x1: np.ndarray,
+    y1: np.ndarray,
+    x2: np.ndarray,
+    y2: np.ndarray,
+    *,
+    search_radius: float,
+    tolerance: float = 1.5,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Match two lists of positions that differ by an unknown shift and small distortions.
 

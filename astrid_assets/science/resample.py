@@ -14,7 +14,9 @@ def odd_at_least(size: float) -> int:
     return whole + 1 - whole % 2
 
 
-def cut_stamps(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int, *, fill: float = np.nan) -> np.ndarray:
+def cut_stamps(
+    image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int, *, fill: float = np.nan
+) -> np.ndarray:
     """Cut square stamps centred on the pixels nearest to positions.
 
     Parameters

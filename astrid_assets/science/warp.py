@@ -203,7 +203,9 @@ def _warped_psf(psf: Psf | None, pixels: PixelMap) -> Psf | None:
 
 def is_surface_brightness(image: MaskedImage) -> bool:
     """Return whether the unit is per solid angle, so that resampling leaves values alone."""
-    return image.unit is not None and any(str(base) in {"sr", "rad", "arcsec", "deg"} for base in image.unit.bases)
+    return image.unit is not None and any(
+        str(base) in {"sr", "rad", "arcsec", "deg"} for base in image.unit.bases
+    )
 
 
 def _sample(data: np.ndarray, pixels: PixelMap, n_sub: int, *, order: int) -> np.ndarray:

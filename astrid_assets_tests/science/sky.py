@@ -53,7 +53,8 @@ def draw(image, x, y, flux, fwhm):
         columns = slice(max(0, ix - half), min(nx, ix + half + 1))
         if rows.start < rows.stop and columns.start < columns.stop:
             image[rows, columns] += stamp[
-                rows.start - iy + half : rows.stop - iy + half, columns.start - ix + half : columns.stop - ix + half
+                rows.start - iy + half : rows.stop - iy + half,
+                columns.start - ix + half : columns.stop - ix + half,
             ]
 
 

@@ -18,7 +18,9 @@ def exposures(n=4, size=300):
         x, y = wcs.all_world2pix(*base.science.wcs.all_pix2world(base.x, base.y, 0), 0)
         model = np.full((size, size), SKY)
         draw(model, x, y, base.flux * (1.0 - 0.1 * k), 2.4)
-        images.append(base.science.replace(data=expose(model, rng), wcs=wcs, mjd_start=100.0 + k, mjd_end=100.1 + k))
+        images.append(
+            base.science.replace(data=expose(model, rng), wcs=wcs, mjd_start=100.0 + k, mjd_end=100.1 + k)
+        )
     return images
 
 

@@ -60,7 +60,9 @@ def test_coarse_grid_agrees_with_the_full_transformation(kind):
         "TPV": ("RA---TPV", "DEC--TPV"),
     }[kind]
     if kind == "SIP":
-        header.update({"A_ORDER": 3, "B_ORDER": 3, "A_2_0": 2e-6, "A_0_3": 1e-9, "B_1_1": -3e-6, "B_3_0": 2e-9})
+        header.update(
+            {"A_ORDER": 3, "B_ORDER": 3, "A_2_0": 2e-6, "A_0_3": 1e-9, "B_1_1": -3e-6, "B_3_0": 2e-9}
+        )
     if kind == "TPV":
         header.update({"PV1_1": 1.0, "PV2_1": 1.0, "PV1_4": 0.02, "PV2_5": -0.03, "PV1_7": 0.05})
     with warnings.catch_warnings():
