@@ -28,6 +28,8 @@ REFERENCE_EXPOSURES_MAX = 20
 SAME_SKY = 0.5
 """Least share of the best reference exposure that another must cover to be coadded with it."""
 
+_DIFFERENT_SKY = "no overlap with the reference: they show different sky"
+
 _FILE_NAME = re.compile(r"^[A-Za-z0-9_.+=-]{1,200}$")
 
 
@@ -194,9 +196,11 @@ def _place_fault(exposure: Exposure, sky_field: Field) -> str | None:
     if not exposure.footprint:
         aligned = sky_field.local is not None and sky_field.local.assume.aligned
         return None if aligned else "no world coordinates: its place on the sky is unknown"
-    if touches_circle(exposure.footprint, sky_field.ra, sky_field.dec, sky_field.radius):
+    # a reference is judged by the science exposures that it covers
+    if _role(exposure, sky_field) == "reference":
         return None
-    return "outside the field"
+    inside = touches_circle(exposure.footprint, sky_field.ra, sky_field.dec, sky_field.radius)
+    return None if inside else "outside the field"
 
 
 def _size_fault(exposure: Exposure, sky_field: Field) -> str | None:
@@ -265,7 +269,7 @@ def _with_reference(verdict: Verdict, references: Mapping[str, list[_Reference]]
     science = verdict.exposure
     mine = references.get(pairing_key(science), [])
     if not mine:
-        return replace(verdict, status="rejected", reason=f"no reference of its kind: {pairing_key(science)}")
+        return replace(verdict, status="rejected", reason=_lonely_reason(science, references))
     apart = [r for r in mine if _far_enough(r, science, sky_field)]
     if not apart:
         reason = f"every reference within the guard gap: {sky_field.guard_days:g} days"
@@ -278,8 +282,16 @@ def _with_reference(verdict: Verdict, references: Mapping[str, list[_Reference]]
         return settled
     reason = f"overlap with the reference too small: {overlap:.2f} < {sky_field.limits.overlap_min:g}"
     if overlap == 0:
-        reason = "no overlap with the reference: they show different sky"
+        reason = _DIFFERENT_SKY
     return replace(settled, status="rejected", reason=reason)
+
+
+def _lonely_reason(science: Exposure, references: Mapping[str, list[_Reference]]) -> str:
+    """Say why an exposure has no reference: those of its band show other sky, or are of another kind."""
+    same_band = [r for rs in references.values() for r in rs if r.members[0].band == science.band]
+    if same_band and all(r.covers(science) == 0 for r in same_band):
+        return _DIFFERENT_SKY
+    return f"no reference of its kind: {pairing_key(science)}"
 
 
 def _far_enough(reference: _Reference, science: Exposure, sky_field: Field) -> bool:
