@@ -66,9 +66,6 @@ class Filters:
     reference: np.ndarray
     """Transform of d_r; a static source vanishes: ``d_n * P_n = d_r * P_r / flux_ratio``."""
 
-    weight: np.ndarray | float = 1.0
-    """Weight of each frequency in the matched filter: one over the noise power of D, if that is not white."""
-
 
 MakeFilters = Callable[[Spectra], Filters]
 
@@ -221,8 +218,8 @@ def _filter_tile(inputs: _Inputs, tile: _Tile, make_filters: MakeFilters) -> dic
     spectra = _spectra(inputs, tile, shape)
     filters = make_filters(spectra)
     psf = filters.science * spectra.psf_science
-    matched = np.conj(psf) * filters.weight
-    response = _power(psf, shape, filters.weight)
+    matched = np.conj(psf)
+    response = _power(psf, shape)
     n_hat, r_hat = fft.rfft2(n), fft.rfft2(r)
     v_n, v_r = (
         fft.rfft2(inputs.variance_science[tile.padded]),

@@ -176,9 +176,10 @@ def _common_sources(science: _Side, reference: _Side) -> tuple[Sources, np.ndarr
         distance, i = cKDTree(np.c_[ours.x, ours.y]).query(
             np.c_[theirs.x, theirs.y], distance_upper_bound=2.0
         )
-        common = np.isfinite(distance) & ~theirs.flagged & (star | ~theirs.touched) & (theirs.snr > 20.0)
+        # blends compare as well as single sources: both images show the same
+        common = np.isfinite(distance) & (star | ~theirs.touched) & (theirs.snr > 20.0)
         i = np.where(common, i, 0)
-        common &= (ours.snr[i] > 15.0) & ~ours.flagged[i]
+        common &= ours.snr[i] > 15.0
         for sources, index, image in ((ours, i, science.image), (theirs, slice(None), reference.image)):
             if image.saturation is not None:
                 common &= sources.peak[index] < 0.8 * image.saturation

@@ -37,26 +37,19 @@ def zogy(pair: AlignedPair) -> Difference:
 
 
 def _filters(s: Spectra) -> Filters:
-    """Return d_n and d_r of equation 13, divided by F_D, and the weight that correlated noise asks for.
+    """Return d_n and d_r of equation 13, divided by F_D.
 
     With F_n = 1 and F_r = 1 / flux_ratio, scaled by flux_ratio throughout so that everything
-    stays in the unit of the science image. D is whitened against the subtraction, not against
-    the noise texture its images came with; the weight puts the noise power spectra into the
-    denominators of S, of its variance and of the flux.
+    stays in the unit of the science image. The noise powers in the denominator are those of the
+    images, so that D is white also where their noise is correlated.
     """
-    noise = s.variance_science * np.abs(s.psf_reference) ** 2
-    noise = noise + s.variance_reference * s.flux_ratio**2 * np.abs(s.psf_science) ** 2
+    noise = s.variance_science * s.power_science * np.abs(s.psf_reference) ** 2
+    noise = noise + s.variance_reference * s.power_reference * s.flux_ratio**2 * np.abs(s.psf_science) ** 2
     # relative floor: where both PSFs have no power left there is nothing to whiten
-    noise = np.maximum(noise, 1e-9 * noise.max())
-    coloured = s.power_science * s.variance_science * np.abs(s.psf_reference) ** 2
-    coloured = (
-        coloured + s.power_reference * s.variance_reference * s.flux_ratio**2 * np.abs(s.psf_science) ** 2
-    )
-    root = np.sqrt(noise)
+    root = np.sqrt(np.maximum(noise, 1e-9 * noise.max()))
     # P_D has unit sum: the value at zero frequency
     unit = (root[0, 0] / np.abs(s.psf_science[0, 0] * s.psf_reference[0, 0])).real
     return Filters(
         science=(s.psf_reference / root * unit).astype(np.complex64),
         reference=(s.flux_ratio * s.psf_science / root * unit).astype(np.complex64),
-        weight=(noise / np.maximum(coloured, 0.01 * noise)).astype(np.float32),
     )
