@@ -7,9 +7,9 @@ from scipy import ndimage
 
 from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.masks import bits
-from astrid_assets.science.background import Background
+from astrid_assets.science.background import Background, robust_std
 
-__all__ = ["find_cosmic_rays", "find_saturation", "mark"]
+__all__ = ["find_cosmic_rays", "find_ghosts", "find_saturation", "mark"]
 
 
 def mark(mask: np.ndarray, where: np.ndarray, plane: str) -> np.ndarray:
@@ -35,6 +35,62 @@ def find_saturation(image: MaskedImage, *, grow: int = 1) -> np.ndarray:
     if not saturated.any():
         return saturated
     return ndimage.binary_dilation(saturated, structure=np.ones((3, 3), bool), iterations=grow)
+
+
+GHOST_CELL = 16
+"""Side of the cells in which smooth extra light is looked for, pixels."""
+
+
+def find_ghosts(
+    residual: np.ndarray, rms: np.ndarray, bad: np.ndarray, *, threshold: float = 5.0
+) -> np.ndarray:
+    """Find smooth extra light: ghosts, reflections, wings of bright stars that changed.
+
+    The median of every cell of 16 x 16 pixels of a residual is compared with its own error;
+    at least four neighbouring cells must exceed the threshold. Medians leave out what is small
+    enough to be a source.
+
+    Parameters
+    ----------
+    residual
+        Science minus scaled reference, both background-subtracted, ``(ny, nx)``; their PSFs
+        need not match.
+
+    rms
+        Noise of its pixels.
+
+    bad
+        Boolean image of pixels not to be trusted.
+
+    threshold
+        Significance of a cell, sigma.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean image.
+    """
+    ny, nx = residual.shape
+    rows, columns = ny // GHOST_CELL, nx // GHOST_CELL
+    if rows < 3 or columns < 3:
+        return np.zeros(residual.shape, bool)
+    normal = np.where(bad, np.nan, residual / rms)[: rows * GHOST_CELL, : columns * GHOST_CELL]
+    cells = normal.reshape(rows, GHOST_CELL, columns, GHOST_CELL).swapaxes(1, 2).reshape(rows, columns, -1)
+    usable = np.isfinite(cells).sum(axis=2)
+    level = np.nanmedian(np.where(usable[..., None] > 0, cells, 0.0), axis=2)
+    # the error of a median is 1.25 times that of a mean
+    significance = level * np.sqrt(np.maximum(usable, 1)) / 1.25
+    # the mesh of the background leaves a little structure everywhere
+    significance /= max(1.0, robust_std(significance))
+    groups, _ = ndimage.label(significance > threshold, structure=np.ones((3, 3), int))
+    size = np.bincount(groups.ravel())
+    size[0] = 0
+    glowing = ndimage.binary_dilation(size[groups] >= 4, structure=np.ones((3, 3), bool))
+    whole = np.zeros(residual.shape, bool)
+    whole[: rows * GHOST_CELL, : columns * GHOST_CELL] = np.kron(
+        glowing, np.ones((GHOST_CELL, GHOST_CELL), bool)
+    )
+    return whole
 
 
 def find_cosmic_rays(

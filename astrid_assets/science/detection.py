@@ -29,6 +29,9 @@ ARTIFACT_REASONS = {
 }
 """Why a candidate is flagged as an artefact, in the order in which they are tested."""
 
+TRAIL_PIECES = 4
+"""Detections on one line that make it a trail."""
+
 HALO_RADIUS = 25
 """Distance in pixels to which wings and spikes of bright stars are expected to change."""
 
@@ -276,19 +279,25 @@ def _neighbours(difference: Difference, columns: dict[str, np.ndarray]) -> dict[
 def _streaks(difference: Difference, columns: dict[str, np.ndarray]) -> np.ndarray:
     """Return which candidates belong to a trail.
 
-    A trail shows as a detection much longer than wide, or broken into many on one line. Each
-    long detection proposes the line along it; so do the pairs of neighbours. A line counts
-    where at least six candidates lie on it, or one of at least eight FWHM.
+    A trail shows as a detection much longer than wide, away from masked pixels. The line along
+    it takes in the others on it where there are at least `TRAIL_PIECES`, for a trail that breaks
+    up; a single piece stands for itself.
     """
     x, y = columns["x"], columns["y"]
     fwhm = difference.psf.fwhm
-    on_line = np.zeros(len(x), bool)
-    long = (columns["elongation"] > 4.0) & (4.0 * columns["_length"] > 8.0 * fwhm)
-    for i in np.flatnonzero(long):
+    streak = np.zeros(len(x), bool)
+    masked = (columns["centre_flags"] & BAD_BITS) != 0
+    # the second moment of a line of length L is L / sqrt(12)
+    length = np.sqrt(12.0) * columns["_length"]
+    for i in np.flatnonzero((columns["elongation"] > 4.0) & (length > 8.0 * fwhm) & ~masked):
         angle = np.radians(columns["theta"][i])
         distance = np.abs((x - x[i]) * np.sin(angle) - (y - y[i]) * np.cos(angle))
-        on_line |= distance < 1.5 * fwhm
-    return on_line
+        on_line = (distance < 1.5 * fwhm) & ~masked
+        streak[i] = True
+        if on_line.sum() >= TRAIL_PIECES:
+            # what looks like a star is one, even on the line
+            streak |= on_line & ((columns["psf_chi2"] > 1.5) | (columns["elongation"] > 2.0))
+    return streak
 
 
 def _artifacts(columns: dict[str, np.ndarray], limits: dict[str, float]) -> np.ndarray:

@@ -11,7 +11,7 @@ from astrid_assets.errors import PhotometryError, PsfError
 from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.pairs import AlignedPair, Normalization
 from astrid_assets.images.psf import Psf, polynomial_terms
-from astrid_assets.science.artifacts import find_cosmic_rays, find_saturation, mark
+from astrid_assets.science.artifacts import find_cosmic_rays, find_ghosts, find_saturation, mark
 from astrid_assets.science.background import Background, estimate_background, excess_scatter, robust_std
 from astrid_assets.science.comparison import Comparison, compare_sources
 from astrid_assets.science.noise import blank_pixels, correlation_of, has_counts, variance_model
@@ -106,6 +106,7 @@ def normalize(
         sources.y[chosen],
     )
     normalization = _match(pair, science, reference, comparison, flux_ratio)
+    science = _without_ghosts(science, reference, normalization.flux_ratio)
     return pair.replace(
         science=science.image.replace(psf=psf_s, noise_correlation=_correlation(science)),
         reference=reference.image.replace(psf=psf_r, noise_correlation=_correlation(reference)),
@@ -197,6 +198,17 @@ def _without_cosmic_rays(science: _Side, reference: _Side, psf: Psf) -> _Side:
         image.replace(mask=mark(image.mask, hits & ~static, "COSMIC_RAY")),
         science.background,
         science.variance_scale,
+    )
+
+
+def _without_ghosts(science: _Side, reference: _Side, flux_ratio: float) -> _Side:
+    """Mask smooth light that only the science image shows."""
+    residual = science.data - flux_ratio * reference.data
+    rms = np.hypot(science.rms, flux_ratio * reference.rms)
+    ghosts = find_ghosts(residual, rms, science.image.bad | reference.image.bad)
+    image = science.image
+    return _Side(
+        image.replace(mask=mark(image.mask, ghosts, "GHOST")), science.background, science.variance_scale
     )
 
 

@@ -64,6 +64,9 @@ _CLASSES = (
 _SLOT = 40
 """Transients are drawn for each cell and each span of so many days."""
 
+_TURNS = 28
+"""Slots between the turns of a galaxy: three years."""
+
 _MEMORY = 220.0
 """Days after which every transient has faded."""
 
@@ -145,8 +148,8 @@ def _places(
 ) -> tuple[np.ndarray, ...]:
     """Return (ra, dec, host name): in galaxies, weighted by light and following it, or anywhere.
 
-    Galaxies take turns, so that none hosts two transients that are seen at the same time: that
-    happens once in several thousand real hosts.
+    Galaxies take turns, so that none hosts a transient in the science image and another one in
+    the reference: a real galaxy does so once in a thousand cases.
     """
     _, galaxies = cell_objects(seed, cell)
     count = kind.size
@@ -157,7 +160,7 @@ def _places(
     radius, turn, pick = rng.gamma(2.0, 0.6, count), 2 * np.pi * rng.random(count), rng.random(count)
     if galaxies.ra.size == 0:
         return ra, dec, host
-    turns = ceil(_MEMORY / _SLOT) + 1
+    turns = _TURNS
     waiting = np.arange(galaxies.ra.size) % turns != slot % turns
     weight = np.where(waiting, 0.0, 10 ** (-0.2 * galaxies.mag_r))
     chosen = np.zeros(count, int)
