@@ -82,6 +82,9 @@ class Normalization:
     reference_variance_scale: float = 1.0
     """The same of the reference."""
 
+    flux_ratio_gradient: tuple[float, float] = (0.0, 0.0)
+    """Relative change of `flux_ratio` from the middle of the image to its edge in x, and to that in y."""
+
     shift: tuple[float, float] = (0.0, 0.0)
     """Residual (x, y) shift science - reference left to be folded into the reference PSF, pixels."""
 
@@ -93,6 +96,13 @@ class Normalization:
 
     psf_mismatch: float = 0.0
     """Scatter of what is left at the peaks of static sources, relative to them, beyond noise."""
+
+    def flux_ratio_at(self, x: float, y: float, shape: tuple[int, int]) -> float:
+        """Return the flux ratio at a position of an image of a given shape."""
+        ny, nx = shape
+        u, v = 2.0 * x / max(nx - 1, 1) - 1.0, 2.0 * y / max(ny - 1, 1) - 1.0
+        along_x, along_y = self.flux_ratio_gradient
+        return self.flux_ratio * float(np.exp(along_x * u + along_y * v))
 
     def shift_at(self, x: float, y: float, shape: tuple[int, int]) -> tuple[float, float]:
         """Return the residual (x, y) shift at a position of an image of a given shape, pixels."""

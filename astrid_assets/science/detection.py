@@ -21,10 +21,10 @@ __all__ = ["ARTIFACT_REASONS", "candidate_schema", "detect"]
 
 ARTIFACT_REASONS = {
     "masked": "the centre lies on pixels that are not to be trusted",
-    "not_psf": "the shape disagrees with the PSF of the difference",
+    "streak": "much longer than wide, or on a line with others: a satellite or aircraft",
     "dipole": "a detection of the other sign and similar strength lies beside it",
     "residual": "no more than what a bright static source on the spot or nearby may leave behind",
-    "streak": "lies on a line with others, or is much longer than wide: a satellite or aircraft",
+    "not_psf": "the shape disagrees with the PSF of the difference",
     "extended": "larger than a point source by more than the size limit",
 }
 """Why a candidate is flagged as an artefact, in the order in which they are tested."""
@@ -124,8 +124,8 @@ def _peaks(difference: Difference, threshold: float) -> dict[str, np.ndarray]:
 
 def _measure(difference: Difference, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return positions, fluxes and shapes of the peaks."""
-    ix, iy = found["x"].astype(int), found["y"].astype(int)
     sign = found["sign"]
+    ix, iy = _uphill(difference.score, found["x"].astype(int), found["y"].astype(int), sign)
     peaks = cut_stamps(difference.score, ix, iy, 3, fill=0.0).astype(float) * sign[:, None, None]
     dx, dy = _subpixel(peaks)
     flux_at = cut_stamps(difference.flux, ix, iy, 3, fill=0.0).astype(float)
@@ -145,6 +145,20 @@ def _measure(difference: Difference, found: dict[str, np.ndarray]) -> dict[str, 
         "_length": found["length"],
     }
     return columns | _profile(difference, columns, ix, iy)
+
+
+def _uphill(
+    score: np.ndarray, ix: np.ndarray, iy: np.ndarray, sign: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Move from the peaks of S_corr to those of S, at most two pixels.
+
+    What bright static sources add to the error may shift the peak of S_corr, not that of S.
+    """
+    for _ in range(2):
+        around = cut_stamps(score, ix, iy, 3, fill=0.0) * sign[:, None, None]
+        best = around.reshape(len(ix), 9).argmax(axis=1) if len(ix) else np.zeros(0, int)
+        ix, iy = ix + best % 3 - 1, iy + best // 3 - 1
+    return ix, iy
 
 
 def _subpixel(peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +194,7 @@ def _profile(
     variance = cut_stamps(difference.variance, ix, iy, size, fill=np.inf).astype(float)
     mask = cut_stamps(difference.mask, ix, iy, size, fill=int(bits("EDGE")))
     good = ((mask & BAD_BITS) == 0) & np.isfinite(data) & (variance > 0)
-    model = _models(difference, columns["x"], columns["y"], size)
+    model = _models(difference, columns["x"], columns["y"], ix, iy, size)
     weight = np.where(good, 1.0 / np.where(variance > 0, variance, 1.0), 0)
     model_power = np.maximum((weight * model**2).sum(axis=(1, 2)), 1e-30)
     amplitude = (weight * model * data).sum(axis=(1, 2)) / model_power
@@ -210,12 +224,14 @@ def _profile(
     }
 
 
-def _models(difference: Difference, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+def _models(
+    difference: Difference, x: np.ndarray, y: np.ndarray, ix: np.ndarray, iy: np.ndarray, size: int
+) -> np.ndarray:
     """Return the PSF of the difference on the pixels around each candidate."""
     if len(x) == 0:
         return np.zeros((0, size, size))
     psf = difference.psf
-    shifted = shift_stamps(psf.at(x, y), x - np.rint(x), y - np.rint(y))
+    shifted = shift_stamps(psf.at(x, y), x - ix, y - iy)
     cut_y, cut_x = (psf.shape[0] - size) // 2, (psf.shape[1] - size) // 2
     if min(cut_y, cut_x) < 0:
         pad = max(-cut_y, -cut_x)

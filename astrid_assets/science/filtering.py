@@ -206,7 +206,7 @@ def _spectra(inputs: _Inputs, tile: _Tile, shape: tuple[int, int]) -> Spectra:
         variance_reference=float(np.median(inputs.sky_reference[tile.padded])),
         power_science=power_spectrum(pair.science.noise_correlation, shape),
         power_reference=power_spectrum(pair.reference.noise_correlation, shape),
-        flux_ratio=norm.flux_ratio,
+        flux_ratio=norm.flux_ratio_at(x, y, pair.science.shape),
     )
 
 
@@ -235,12 +235,14 @@ def _filter_tile(inputs: _Inputs, tile: _Tile, make_filters: MakeFilters) -> dic
         return image(from_n + _squared(kernel_r, shape, spectra.power_reference) * v_r)
 
     k_n, k_r = matched * filters.science, matched * filters.reference
-    static = fft.irfft2(k_r * r_hat, shape)
-    score = image(k_n * n_hat) - static[BORDER : BORDER + core[0], BORDER : BORDER + core[1]]
+    ours, theirs = fft.irfft2(k_n * n_hat, shape), fft.irfft2(k_r * r_hat, shape)
+    score = (ours - theirs)[BORDER : BORDER + core[0], BORDER : BORDER + core[1]]
     sky_variance = spectra.variance_science * _power(k_n, shape, spectra.power_science)
     sky_variance += spectra.variance_reference * _power(k_r, shape, spectra.power_reference)
     # rounding must not let the variance fall to nothing beside bright sources
     score_variance = np.maximum(carried(k_n, k_r), 0.5 * sky_variance)
+    # what both images show: neither a new source nor a vanished one raises its own error
+    static = np.where(np.abs(ours) < np.abs(theirs), ours, theirs)
     modelled = score_variance + _registration_variance(static, core, inputs.normalization)
     return {
         "data": image(filters.science * n_hat - filters.reference * r_hat),
@@ -283,8 +285,7 @@ def _squared(kernel: np.ndarray, shape: tuple[int, int], white: np.ndarray | flo
 def _registration_variance(static: np.ndarray, core: tuple[int, int], norm: Normalization) -> np.ndarray:
     """Return the variance of S from errors of registration (Zackay et al., eqs 30 to 33), ratio and PSF.
 
-    They act on what is common to the two images, so they follow from the filtered reference: a
-    transient does not raise its own error.
+    They act on what is common to the two filtered images.
     """
     part = static[BORDER - 1 : BORDER + core[0] + 1, BORDER - 1 : BORDER + core[1] + 1]
     slope_y = 0.5 * (part[2:, 1:-1] - part[:-2, 1:-1])

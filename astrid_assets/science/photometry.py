@@ -226,23 +226,24 @@ def _match(
     """Return the parameters of a pair from the comparison of its sources."""
     predicted = _predicted_ratio(pair.science, pair.reference)
     good = (sources.ratio > 0) & np.isfinite(sources.ratio_error)
-    kept = np.zeros(len(good), bool)
     if good.sum() >= MIN_RATIO_STARS:
-        ratio, error, scatter, kept = weighted_ratio(sources.ratio, sources.ratio_error, good)
+        ratio = _fit_ratio(sources, good, pair.science.shape)
     elif predicted is not None:
         # nothing to measure it on: as uncertain as zero points usually are
-        ratio, error, scatter = predicted, 0.05 * predicted, 0.05
+        ratio = _Ratio(predicted, 0.05 * predicted, 0.05, np.zeros(len(good), bool))
     elif given_ratio is None:
         raise PhotometryError(
             f"{int(good.sum())} common sources for a flux ratio, {MIN_RATIO_STARS} needed, and no zero points"
         )
     if given_ratio is not None:
-        ratio, error, scatter = given_ratio, 0.0, 0.0
+        ratio = _Ratio(given_ratio, 0.0, 0.0, good)
+    kept = ratio.kept
     shift = _residual_shift(sources, kept, pair.science.shape)
     return Normalization(
-        flux_ratio=ratio,
-        flux_ratio_error=error,
-        flux_ratio_scatter=scatter,
+        flux_ratio=ratio.mean,
+        flux_ratio_error=ratio.error,
+        flux_ratio_scatter=ratio.scatter,
+        flux_ratio_gradient=ratio.gradient,
         flux_ratio_predicted=predicted,
         n_stars=int(kept.sum()),
         science_background=science.background.median,
@@ -254,6 +255,36 @@ def _match(
         **asdict(shift),
         psf_mismatch=excess_scatter(sources.mismatch[kept], sources.mismatch_error[kept]),
     )
+
+
+@dataclass(frozen=True)
+class _Ratio:
+    """Flux ratio of a pair; see the fields of `Normalization`."""
+
+    mean: float
+    error: float
+    scatter: float
+    kept: np.ndarray
+    gradient: tuple[float, float] = (0.0, 0.0)
+
+
+def _fit_ratio(sources: Comparison, good: np.ndarray, shape: tuple[int, int]) -> _Ratio:
+    """Fit the logarithm of the flux ratio by a plane, or a constant where no slope is significant.
+
+    Thin clouds and flat fields change the ratio over an image.
+    """
+    ratio, error = np.where(good, sources.ratio, 1.0), np.where(good, sources.ratio_error, 1.0)
+    terms = _plane_terms(sources, shape)
+    plane, _ = _fit_plane(terms[:, good], np.log(ratio[good]), (error / ratio)[good])
+    slope = np.tensordot(plane[1:], terms[1:], axes=1)
+    mean, mean_error, scatter, kept = weighted_ratio(ratio / np.exp(slope), error / np.exp(slope), good)
+    return _Ratio(mean, mean_error, scatter, kept, (float(plane[1]), float(plane[2])))
+
+
+def _plane_terms(sources: Comparison, shape: tuple[int, int]) -> np.ndarray:
+    """Return the terms 1, x', y' at the sources, ``(3, n)``."""
+    ny, nx = shape
+    return polynomial_terms(2 * sources.x / max(nx - 1, 1) - 1, 2 * sources.y / max(ny - 1, 1) - 1, 1)
 
 
 def _predicted_ratio(science: MaskedImage, reference: MaskedImage) -> float | None:
@@ -320,14 +351,10 @@ def _residual_shift(sources: Comparison, kept: np.ndarray, shape: tuple[int, int
     """Fit the shift between both images by a plane, or a constant where no slope is significant."""
     if kept.sum() < MIN_RATIO_STARS:
         return _Shift()
-    ny, nx = shape
-    terms = polynomial_terms(
-        2 * sources.x[kept] / max(nx - 1, 1) - 1, 2 * sources.y[kept] / max(ny - 1, 1) - 1, 1
+    terms, error = _plane_terms(sources, shape)[:, kept], sources.position_error[kept]
+    (x_fit, x_noise), (y_fit, y_noise) = (
+        _fit_plane(terms, shift[kept], error) for shift in (sources.dx, sources.dy)
     )
-    fits = [
-        _fit_plane(terms, shift[kept], sources.position_error[kept]) for shift in (sources.dx, sources.dy)
-    ]
-    (x_fit, x_noise), (y_fit, y_noise) = fits
     return _Shift(
         shift=(float(x_fit[0]), float(y_fit[0])),
         shift_gradient=tuple((float(x_fit[k]), float(y_fit[k])) for k in (1, 2)),
@@ -335,18 +362,21 @@ def _residual_shift(sources: Comparison, kept: np.ndarray, shape: tuple[int, int
     )
 
 
-def _fit_plane(terms: np.ndarray, shift: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the coefficients of a robust plane, and the scatter about it beyond the errors."""
-    solution = np.array([np.median(shift), 0.0, 0.0])
+def _fit_plane(terms: np.ndarray, values: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the coefficients of a robust plane, and the scatter about it beyond the errors.
+
+    The slopes are zero where there are fewer than `MIN_PLANE_STARS`, or none is significant.
+    """
+    solution = np.array([np.median(values), 0.0, 0.0])
     noise = 0.0
     for _ in range(4):
-        rest = shift - solution @ terms
+        rest = values - solution @ terms
         noise = excess_scatter(rest, error)
         total = np.hypot(np.hypot(error, noise), 1e-3)
         weight = (np.abs(rest) < 4.0 * total) / total**2
         covariance = np.linalg.pinv((weight * terms) @ terms.T)
-        solution = covariance @ ((weight * terms) @ shift)
+        solution = covariance @ ((weight * terms) @ values)
         slope = solution[1:] / np.sqrt(np.diag(covariance)[1:])
-        if len(shift) < MIN_PLANE_STARS or np.abs(slope).max() < 4.0:
-            solution = np.array([(weight * shift).sum() / weight.sum(), 0.0, 0.0])
+        if len(values) < MIN_PLANE_STARS or np.abs(slope).max() < 4.0:
+            solution = np.array([(weight * values).sum() / weight.sum(), 0.0, 0.0])
     return solution, noise

@@ -1,12 +1,16 @@
 """Differences against the equations, and against a sky with known transients."""
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from astrid_assets.errors import ScienceError
 from astrid_assets.images.masks import bits
 from astrid_assets.science import align, classic, detect, normalize, zogy
 from astrid_assets.science.background import robust_std
+from astrid_assets.science.comparison import compare_sources
 from astrid_assets_tests.science.sky import known_pair, make_sky
 
 
@@ -169,3 +173,45 @@ def test_dipoles_and_cosmic_rays_are_flagged_not_dropped():
     x, y = table["x"].to_numpy(), table["y"].to_numpy()
     assert set(artifact[np.hypot(x - 101.5, y - 100) < 5]) <= {"dipole", "not_psf"}
     assert artifact[np.hypot(x - 180, y - 180) < 2].tolist() == ["not_psf"]
+
+
+def test_a_residual_shift_is_measured_and_folded_in():
+    """The reference lies 0.2 pixels to the left and 0.1 up: measured as such, and nothing is left."""
+    rng = np.random.default_rng(8)
+    places = [
+        (40 + 36 * i + rng.uniform(-3, 3), 40 + 36 * j + rng.uniform(-3, 3))
+        for i in range(6)
+        for j in range(6)
+    ]
+    science = known_pair(size=280, fwhm=(2.6, 2.4), sources=[(x, y, 9000.0, 0.0) for x, y in places])
+    moved = known_pair(
+        size=280, fwhm=(2.6, 2.4), sources=[(x - 0.2, y + 0.1, 0.0, 9000.0) for x, y in places]
+    )
+    pair = science.replace(reference=moved.reference)
+    x, y = np.array(places).T
+    found = compare_sources(pair.science, pair.reference, x, y)
+    assert np.median(found.dx) == pytest.approx(0.2, abs=0.01)
+    assert np.median(found.dy) == pytest.approx(-0.1, abs=0.01)
+    assert np.median(found.ratio) == pytest.approx(0.8, rel=0.01)
+    shifted = pair.replace(normalization=replace(pair.normalization, shift=(0.2, -0.1)))
+    assert np.abs(zogy(shifted).score[20:-20, 20:-20]).max() < 6 < np.abs(zogy(pair).score).max()
+
+
+def test_a_slope_of_the_transparency_is_measured():
+    sky = make_sky(seed=12, n_transients=0)
+    x = np.linspace(-1, 1, sky.science.shape[1])
+    data = sky.science.data * np.exp(0.05 * x)[None, :]
+    norm = normalize(align(sky.science.replace(data=data), sky.reference)).normalization
+    assert norm.flux_ratio_gradient[0] == pytest.approx(0.05, abs=0.006)
+    assert abs(norm.flux_ratio_gradient[1]) < 0.006
+    left, right = (norm.flux_ratio_at(x, 255.5, (512, 512)) for x in (0, 511))
+    assert right / left == pytest.approx(np.exp(0.1), rel=0.02)
+
+
+def test_a_vanished_source_is_as_significant_as_a_new_one():
+    """What is in one image only does not raise its own error through ratio and registration errors."""
+    pair = known_pair(sources=[(80.0, 80.0, 2000.0, 0.0), (180.0, 180.0, 0.0, 2000.0)])
+    rough = replace(pair.normalization, flux_ratio_scatter=0.2, astrometric_noise=(0.3, 0.3))
+    table = detect(zogy(pair.replace(normalization=rough)))
+    new, gone = (table.filter(pc.equal(table["positive"], sign))["snr"][0].as_py() for sign in (True, False))
+    assert gone == pytest.approx(new, rel=0.1)

@@ -1,0 +1,75 @@
+"""Saturation, cosmic rays, ghosts and trails against pixels put there."""
+
+import astropy.units as u
+import numpy as np
+
+from astrid_assets.images import MaskedImage
+from astrid_assets.images.masks import bits
+from astrid_assets.science import detect, zogy
+from astrid_assets.science.artifacts import find_cosmic_rays, find_ghosts, find_saturation, mark
+from astrid_assets.science.background import estimate_background
+from astrid_assets_tests.science.sky import SKY, draw, expose, known_pair
+
+
+def test_saturated_pixels_and_their_neighbours():
+    data = np.full((50, 50), 100.0)
+    data[20, 30] = 60000
+    found = find_saturation(MaskedImage(data, saturation=55000.0))
+    assert found[19:22, 29:32].all()
+    assert found.sum() == 9
+    assert not find_saturation(MaskedImage(data)).any()
+
+
+def test_cosmic_rays_are_told_from_stars():
+    rng = np.random.default_rng(3)
+    model = np.full((300, 300), SKY)
+    x, y = rng.uniform(20, 280, (2, 40))
+    draw(model, x, y, 10 ** rng.uniform(3, 4.5, 40), 2.4)
+    data = expose(model, rng)
+    hits = rng.integers(15, 285, (2, 60))
+    far = [np.hypot(x - c, y - r).min() > 8 for r, c in hits.T]
+    hits = hits[:, far]
+    data[hits[0], hits[1]] += 600
+    variance = np.full(data.shape, (SKY * 6.2 + 100) / 6.2**2)
+    image = MaskedImage(data, u.adu, variance=variance)
+    found = find_cosmic_rays(image, estimate_background(image.data, image.bad), 2.5)
+    assert found[hits[0], hits[1]].mean() > 0.9
+    cores = found[np.rint(y).astype(int), np.rint(x).astype(int)]
+    assert cores.mean() < 0.05
+    assert found.mean() < 0.01
+
+
+def test_a_ghost_is_found_and_stars_are_not():
+    rng = np.random.default_rng(4)
+    residual = rng.normal(0, 5, (400, 400))
+    draw(residual, rng.uniform(0, 400, 60), rng.uniform(0, 400, 60), np.full(60, 3000.0), 2.4)
+    clean = np.zeros(residual.shape, bool)
+    assert not find_ghosts(residual, np.full(residual.shape, 5.0), clean).any()
+    yy, xx = np.mgrid[:400, :400]
+    disc = (xx - 250) ** 2 + (yy - 120) ** 2 < 45**2
+    found = find_ghosts(residual + 4.0 * disc, np.full(residual.shape, 5.0), clean)
+    assert found[disc].mean() > 0.9
+    assert found[~disc].mean() < 0.06
+    assert not find_ghosts(residual[:40, :40], np.full((40, 40), 5.0), clean[:40, :40]).any()
+
+
+def test_a_trail_is_flagged_and_a_transient_beside_it_is_not():
+    pair = known_pair(size=300, sources=[(60.0, 240.0, 900.0, 0.0)])
+    science = pair.science.data.copy()
+    t = np.linspace(0, 299, 2000)
+    trail = np.zeros(science.shape)
+    np.add.at(trail, (np.rint(0.6 * t + 20).astype(int), np.rint(t).astype(int)), 8.0)
+    table = detect(zogy(pair.replace(science=pair.science.replace(data=science + trail))))
+    x, y = table["x"].to_numpy(), table["y"].to_numpy()
+    artifact = np.array(table["artifact"].to_pylist())
+    near = np.hypot(x - 60, y - 240) < 2
+    assert artifact[near].tolist() == [""]
+    assert (artifact[~near] != "").all()
+    assert "streak" in artifact
+
+
+def test_marking_makes_a_copy():
+    mask = np.zeros((3, 3), np.int32)
+    marked = mark(mask, np.eye(3, dtype=bool), "GHOST")
+    assert not mask.any()
+    assert marked[1, 1] == bits("GHOST")
