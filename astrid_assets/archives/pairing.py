@@ -246,7 +246,9 @@ def _references(exposures: Sequence[Exposure]) -> dict[str, list[_Reference]]:
 
 def _coadds(exposures: Sequence[Exposure]) -> list[_Reference]:
     """Group exposures that show the same sky, the best seeing first."""
-    left = sorted(exposures, key=lambda e: (e.seeing or math.inf, -(e.limiting_magnitude or 0), e.exposure_id))
+    left = sorted(
+        exposures, key=lambda e: (e.seeing or math.inf, -(e.limiting_magnitude or 0), e.exposure_id)
+    )
     groups: list[_Reference] = []
     while left:
         best = left[0]
@@ -262,7 +264,9 @@ def _same_sky(best: Exposure, other: Exposure) -> bool:
     return coverage(best.footprint, other.footprint) >= SAME_SKY
 
 
-def _with_reference(verdict: Verdict, references: Mapping[str, list[_Reference]], sky_field: Field) -> Verdict:
+def _with_reference(
+    verdict: Verdict, references: Mapping[str, list[_Reference]], sky_field: Field
+) -> Verdict:
     """Give a science exposure the best reference of its pairing key, or reject it."""
     if not _selected(verdict):
         return verdict
@@ -311,7 +315,13 @@ def _preference(
     def rank(reference: _Reference) -> tuple[bool, bool, float, int, str]:
         overlap = overlaps[reference.reference_id]
         overlap = 1.0 if overlap is None else overlap
-        return (overlap >= enough, reference.is_stack, round(overlap, 2), reference.depth, reference.reference_id)
+        return (
+            overlap >= enough,
+            reference.is_stack,
+            round(overlap, 2),
+            reference.depth,
+            reference.reference_id,
+        )
 
     return rank
 

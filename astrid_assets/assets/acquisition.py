@@ -15,10 +15,10 @@ from astrid_assets.assets.common import (
     OWNERS,
     Table,
     column_schema,
-    field_of,
     identity,
     job_of,
     manifest_schema,
+    only_outages_are_retried,
     result_of,
     sky_fields,
 )
@@ -27,7 +27,7 @@ from astrid_assets.assets.streaming import Report, Work, stream
 from astrid_assets.checks.specs import check_results, check_specs
 from astrid_assets.clock import now_mjd
 from astrid_assets.errors import ArchiveUnavailableError
-from astrid_assets.fields import Field
+from astrid_assets.fields import Field, get_field
 from astrid_assets.storage.ledger import write_metadata
 from astrid_assets.storage.manifest import digest, manifest_digest
 from astrid_assets.storage.store import Row, Store
@@ -52,6 +52,7 @@ _SHARED: dict[str, Any] = {
     metadata={"dagster/column_schema": column_schema(OBSERVATION_COLUMNS)},
     check_specs=check_specs("observations", sky_fields),
 )
+@only_outages_are_retried()
 def observations(context: dg.AssetExecutionContext, config: ObservationsConfig) -> dg.MaterializeResult:  # noqa: ARG001
     """Ledger of the field: every exposure that any of its archives offers, before a byte is downloaded.
 
@@ -61,7 +62,7 @@ def observations(context: dg.AssetExecutionContext, config: ObservationsConfig) 
     never counts as "nothing there", and the exposures known from earlier stay.
     """
     started = time.perf_counter()
-    sky_field, store = field_of(context), Store()
+    sky_field, store = get_field(context.partition_key), Store()
     previous = store.manifest("observations", sky_field.name)
     found = plan(sky_field, previous=previous)
     failed = [q for q in found.queries if q.state == "failed"]
@@ -74,7 +75,10 @@ def observations(context: dg.AssetExecutionContext, config: ObservationsConfig) 
     now = None if sky_field.science_window.end_mjd else now_mjd()
     return dg.MaterializeResult(
         value=found.table,
-        metadata={**_observation_metadata(found, len(changed)), "seconds": round(time.perf_counter() - started, 3)},
+        metadata={
+            **_observation_metadata(found, len(changed)),
+            "seconds": round(time.perf_counter() - started, 3),
+        },
         data_version=dg.DataVersion(manifest_digest(found.table)),
         check_results=list(check_results("observations", found.table, now_mjd=now)),
     )
@@ -90,7 +94,9 @@ def _changed(previous: pa.Table | None, table: pa.Table) -> set[str]:
 def _observation_metadata(found: Plan, n_new: int) -> dict[str, Any]:
     counts = found.funnel
     funnel = "\n".join(f"| {name} | {count} |" for name, count in counts.items())
-    searches = "\n".join(f"| {q.archive} | {q.state} | {q.n_rows} | {q.reason or ''} |" for q in found.queries)
+    searches = "\n".join(
+        f"| {q.archive} | {q.state} | {q.n_rows} | {q.reason or ''} |" for q in found.queries
+    )
     return {
         "n_exposures": counts["offered"],
         "n_selected": counts["selected science exposures"],
@@ -113,6 +119,7 @@ def _observation_metadata(found: Plan, n_new: int) -> dict[str, Any]:
     metadata={"dagster/column_schema": manifest_schema("science_images")},
     check_specs=check_specs("science_images", sky_fields),
 )
+@only_outages_are_retried()
 def science_images(
     context: dg.AssetExecutionContext, config: ImagesConfig, observations: pa.Table
 ) -> dg.MaterializeResult:
@@ -123,7 +130,7 @@ def science_images(
     rejected, one that measures red is quarantined; neither goes further.
     """
     started = time.perf_counter()
-    sky_field = field_of(context)
+    sky_field = get_field(context.partition_key)
     job = job_of(sky_field, "science_images", {"science_images": config}, settings=_reading(sky_field))
     selected = [r for r in _selected(observations, sky_field, "science") if not r["deferred"]]
     works = [Work(identity(r), _archive_identity([r]), {"exposure": r}) for r in selected]
@@ -139,6 +146,7 @@ def science_images(
     metadata={"dagster/column_schema": manifest_schema("references")},
     check_specs=check_specs("references", sky_fields),
 )
+@only_outages_are_retried()
 def references(
     context: dg.AssetExecutionContext, config: ReferencesConfig, observations: pa.Table
 ) -> dg.MaterializeResult:
@@ -148,7 +156,7 @@ def references(
     a coadd of several. None overlaps the guard gap around the event or the science exposures.
     """
     started = time.perf_counter()
-    sky_field = field_of(context)
+    sky_field = get_field(context.partition_key)
     job = job_of(sky_field, "references", {"references": config}, settings=_reading(sky_field))
     rows = _selected(observations, sky_field, "reference")
     groups: dict[str, list[Row]] = {}

@@ -10,7 +10,6 @@ from astrid_assets.assets.common import (
     CODE_VERSIONS,
     OWNERS,
     Table,
-    field_of,
     identity,
     job_of,
     manifest_schema,
@@ -20,7 +19,7 @@ from astrid_assets.assets.common import (
 from astrid_assets.assets.config import AlignConfig, NormalizeConfig
 from astrid_assets.assets.streaming import Work, stream
 from astrid_assets.checks.specs import check_specs
-from astrid_assets.fields import Field
+from astrid_assets.fields import Field, get_field
 from astrid_assets.storage.manifest import digest, usable
 from astrid_assets.storage.store import Row
 
@@ -52,7 +51,7 @@ def aligned_pairs(
     so that the files hold the warped reference and the registration.
     """
     started = time.perf_counter()
-    sky_field = field_of(context)
+    sky_field = get_field(context.partition_key)
     job = job_of(sky_field, "aligned_pairs", {"aligned_pairs": config}, settings=_settings(sky_field))
     by_id = {r["exposure_id"]: r for r in references.to_pylist() if r["state"] != "superseded"}
     works = [_pair_work(r, by_id.get(r["reference_id"])) for r in usable(science_images)]
@@ -82,7 +81,10 @@ def _settings(sky_field: Field) -> dict[str, Any]:
     check_specs=check_specs("normalized_pairs", sky_fields),
 )
 def normalized_pairs(
-    context: dg.AssetExecutionContext, config: NormalizeConfig, aligned_pairs: pa.Table, science_images: pa.Table
+    context: dg.AssetExecutionContext,
+    config: NormalizeConfig,
+    aligned_pairs: pa.Table,
+    science_images: pa.Table,
 ) -> dg.MaterializeResult:
     """Each pair without its backgrounds, with PSFs, complete masks and the flux ratio from common stars.
 
@@ -90,7 +92,7 @@ def normalized_pairs(
     that exposure times and zero points predict.
     """
     started = time.perf_counter()
-    sky_field = field_of(context)
+    sky_field = get_field(context.partition_key)
     job = job_of(sky_field, "normalized_pairs", {"normalized_pairs": config}, settings=_settings(sky_field))
     science = {r["exposure_id"]: r for r in usable(science_images)}
     works = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,7 +16,8 @@ from astrid_assets.assets.config import effective_options
 from astrid_assets.assets.streaming import Job, Report, Step
 from astrid_assets.checks.limits import limits
 from astrid_assets.checks.specs import check_results
-from astrid_assets.fields import Field, get_field
+from astrid_assets.errors import ArchiveUnavailableError
+from astrid_assets.fields import Field
 from astrid_assets.storage.ledger import write_metadata
 from astrid_assets.storage.manifest import (
     COLOUR_PREFIX,
@@ -38,10 +40,10 @@ __all__ = [
     "Table",
     "column_schema",
     "describe",
-    "field_of",
     "identity",
     "job_of",
     "manifest_schema",
+    "only_outages_are_retried",
     "preview",
     "result_of",
     "sky_fields",
@@ -78,7 +80,30 @@ CODE_VERSIONS: dict[str, str] = {
 _PREVIEW_MAX = 50_000
 """Bytes of a preview that go into the event log (dagster.md 3.7)."""
 
-_IDENTITY = ["exposure_id", "archive", "survey", "detector_type", "detector", "band", "calibration", "product", "pairing_key", "reference_id", "mjd_start", "mjd_mid", "mjd_end", "n_exposures", "exptime", "airmass", "zeropoint", "seeing", "ra", "dec", "footprint", "revision"]
+_IDENTITY = [
+    "exposure_id",
+    "archive",
+    "survey",
+    "detector_type",
+    "detector",
+    "band",
+    "calibration",
+    "product",
+    "pairing_key",
+    "reference_id",
+    "mjd_start",
+    "mjd_mid",
+    "mjd_end",
+    "n_exposures",
+    "exptime",
+    "airmass",
+    "zeropoint",
+    "seeing",
+    "ra",
+    "dec",
+    "footprint",
+    "revision",
+]
 
 
 def identity(row: Row) -> Row:
@@ -86,24 +111,23 @@ def identity(row: Row) -> Row:
     return {name: row.get(name) for name in _IDENTITY}
 
 
-def field_of(context: dg.AssetExecutionContext) -> Field:
-    """Return the field of the partition.
-
-    Raises
-    ------
-    dagster.Failure
-        The registry does not know it; the message says what to do.
-    """
-    from astrid_assets.errors import ConfigurationError
-
+@contextmanager
+def only_outages_are_retried() -> Iterator[None]:
+    """Let an outage reach the retry policy of the step; every other error ends it at once."""
     try:
-        return get_field(context.partition_key)
-    except ConfigurationError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+        yield
+    except (ArchiveUnavailableError, dg.Failure):
+        raise
+    except Exception as error:
+        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
 
 
 def job_of(
-    sky_field: Field, recipe: str, configs: Mapping[str, dg.Config], *, settings: Mapping[str, Any] | None = None
+    sky_field: Field,
+    recipe: str,
+    configs: Mapping[str, dg.Config],
+    *,
+    settings: Mapping[str, Any] | None = None,
 ) -> Job:
     """Return the job that brings some assets of a field up to date.
 

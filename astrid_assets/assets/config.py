@@ -87,7 +87,9 @@ class NormalizeConfig(ImagesConfig):
         description="Whether to look for cosmic rays; by default in single ground-based exposures only.",
     )
     flux_ratio: float | None = pydantic.Field(
-        default=None, gt=0, description="Science over reference, where it is known; measured on stars by default."
+        default=None,
+        gt=0,
+        description="Science over reference, where it is known; measured on stars by default.",
     )
 
 
@@ -113,7 +115,9 @@ class CandidatesConfig(ImagesConfig):
         default=2.5, gt=0, description="Largest width, in FWHM of the PSF of the difference."
     )
     residual_fraction: float = pydantic.Field(
-        default=0.04, ge=0, description="Share of a static source's flux below which its change is not believed."
+        default=0.04,
+        ge=0,
+        description="Share of a static source's flux below which its change is not believed.",
     )
     halo_fraction: float = pydantic.Field(
         default=0.01,

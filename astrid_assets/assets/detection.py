@@ -11,7 +11,6 @@ from astrid_assets.assets.common import (
     OWNERS,
     Table,
     column_schema,
-    field_of,
     identity,
     job_of,
     result_of,
@@ -20,6 +19,7 @@ from astrid_assets.assets.common import (
 from astrid_assets.assets.config import CandidatesConfig
 from astrid_assets.assets.streaming import Work, stream
 from astrid_assets.checks.specs import check_specs
+from astrid_assets.fields import get_field
 from astrid_assets.storage.layout import MANIFEST
 from astrid_assets.storage.manifest import digest, usable
 from astrid_assets.storage.store import Row, Store
@@ -49,7 +49,7 @@ def candidates(
     or the first reason to doubt the detection. Filters flag, they never drop a row.
     """
     started = time.perf_counter()
-    sky_field = field_of(context)
+    sky_field = get_field(context.partition_key)
     job = job_of(sky_field, "candidates", {"candidates": config})
     pairs = {r["exposure_id"]: r for r in usable(normalized_pairs)}
     works = [

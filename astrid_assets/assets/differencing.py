@@ -10,7 +10,6 @@ from astrid_assets.assets.common import (
     CODE_VERSIONS,
     OWNERS,
     Table,
-    field_of,
     identity,
     job_of,
     manifest_schema,
@@ -20,6 +19,7 @@ from astrid_assets.assets.common import (
 from astrid_assets.assets.config import DifferencesConfig
 from astrid_assets.assets.streaming import Work, stream
 from astrid_assets.checks.specs import check_specs
+from astrid_assets.fields import get_field
 from astrid_assets.storage.manifest import digest, usable
 
 __all__ = ["differences"]
@@ -65,11 +65,9 @@ def differences(
 ) -> Iterator[dg.MaterializeResult]:
     """Subtract the reference of every normalized pair; one loading of the pair serves both methods."""
     started = time.perf_counter()
-    sky_field = field_of(context)
+    sky_field = get_field(context.partition_key)
     wanted = [key.to_user_string() for key in sorted(context.selected_asset_keys, reverse=True)]
     job = job_of(sky_field, "differences", dict.fromkeys(wanted, config))
-    works = [
-        Work(identity(r), digest(r["product_id"]), {"normalized": r}) for r in usable(normalized_pairs)
-    ]
+    works = [Work(identity(r), digest(r["product_id"]), {"normalized": r}) for r in usable(normalized_pairs)]
     for asset, report in stream(job, works).items():
         yield result_of(context, job, asset, report, started=started)

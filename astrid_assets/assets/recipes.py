@@ -161,7 +161,9 @@ def _make_science(task: Task, step: Step, _: None) -> Product:
     row = task.work.row
     folder = f"{task.job.store.folder(step.asset, task.job.sky_field.name)}/{row['exposure_id']}"
     fetched = _fetch(task, task.work.inputs["exposure"], folder)
-    metrics = quality.image_metrics(fetched.image, survey_pixel_scale=_pixel_scale(fetched.image, row["survey"]))
+    metrics = quality.image_metrics(
+        fetched.image, survey_pixel_scale=_pixel_scale(fetched.image, row["survey"])
+    )
     _preview(task, step, image=fetched.image)
     columns = _image_columns(fetched.image) | _seeing(metrics) | {"sha256": fetched.sha256}
     return Product(fetched.files, metrics, columns, space=_is_space(row["survey"]))
@@ -306,7 +308,9 @@ def _write_parquet(stream: Any, table: pa.Table) -> None:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _written(task: Task, step: Step, suffix: str, write: Callable[[Any, dict[str, Any]], None]) -> dict[str, int]:
+def _written(
+    task: Task, step: Step, suffix: str, write: Callable[[Any, dict[str, Any]], None]
+) -> dict[str, int]:
     """Write the file of a product and return its size by path.
 
     The old row goes first: from here on its file may be another one.

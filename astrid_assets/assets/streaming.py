@@ -221,7 +221,11 @@ def _settled(job: Job, asset: str, found: Mapping[str, Row], works: Sequence[Wor
         work = wanted.get(key)
         if work is None:
             former = {"state": row["state"], "reason": row["reason"]}
-            rows[key] = row | {"state": "superseded", "reason": "no longer selected upstream", "former": former}
+            rows[key] = row | {
+                "state": "superseded",
+                "reason": "no longer selected upstream",
+                "former": former,
+            }
             store.commit(asset, name, rows[key], key=key)
         elif row.get("revision") != work.row.get("revision"):
             old = f"{key}~{digest(row.get('revision'))[:8]}"

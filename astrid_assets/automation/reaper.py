@@ -45,7 +45,9 @@ def reap(instance: dg.DagsterInstance) -> list[str]:
     for record in instance.get_run_records(dg.RunsFilter(statuses=list(_ALIVE_ON_PAPER))):
         run = record.dagster_run
         if _is_dead(instance, run, record.create_timestamp.timestamp()):
-            instance.report_run_failed(run, message="The process of the run is gone (killed); ended by the reaper.")
+            instance.report_run_failed(
+                run, message="The process of the run is gone (killed); ended by the reaper."
+            )
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             forget_run(run.run_id)
             ended.append(run.run_id)
@@ -110,7 +112,9 @@ def _started_after(pid: int, created: float) -> bool:
         return False
     ticks = int(stat[19]) / os.sysconf("SC_CLK_TCK")
     boot = next(
-        float(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime")
+        float(line.split()[1])
+        for line in Path("/proc/stat").read_text().splitlines()
+        if line.startswith("btime")
     )
     return boot + ticks > created + _START_SECONDS
 

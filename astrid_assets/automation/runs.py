@@ -149,7 +149,11 @@ def count_exposures(sky_field: str, store: Store) -> dict[str, int]:
         ``differenced`` (by ZOGY), ``candidates`` (rows without a reason to doubt them) and
         ``detections`` (all rows).
     """
-    rows = [r for r in ledger(sky_field, store).to_pylist() if r["status"] == "selected" and r["role"] == "science"]
+    rows = [
+        r
+        for r in ledger(sky_field, store).to_pylist()
+        if r["status"] == "selected" and r["role"] == "science"
+    ]
     ends = Counter(_end(row) for row in rows)
     counts = {"exposures": len(rows)} | {s: ends[s] for s in ("rejected", "quarantined", "failed")}
     counts["deferred"] = sum((r["reason"] or "").startswith("deferred") for r in rows)

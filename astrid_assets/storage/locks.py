@@ -54,7 +54,9 @@ def field_lock(sky_field: str, *, run_id: str = "") -> Iterator[None]:
     with _lock(path, run_id) as got:
         if not got:
             holder = _read(path)
-            who = f"run {holder.run_id[:8]}, process {holder.pid} on {holder.host}" if holder else "another run"
+            who = (
+                f"run {holder.run_id[:8]}, process {holder.pid} on {holder.host}" if holder else "another run"
+            )
             msg = f"field {sky_field} is being processed by {who}; start again when that has ended"
             raise FieldBusyError(msg)
         yield

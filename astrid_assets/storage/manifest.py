@@ -109,7 +109,9 @@ def product_id(row: Mapping[str, Any]) -> str:
     return digest([row.get(name) for name in names])
 
 
-def is_done(row: Row | None, store: Store, *, input_sha256: str, parameter_hash: str, code_version: str) -> bool:
+def is_done(
+    row: Row | None, store: Store, *, input_sha256: str, parameter_hash: str, code_version: str
+) -> bool:
     """Tell whether a row stands for these inputs and its files are there.
 
     Rejected, quarantined and empty exposures are done; failed and superseded ones are not.

@@ -148,7 +148,9 @@ def test_a_stack_that_may_contain_the_event_is_no_reference():
     science = exposure("s1", 55820.0)
     stack = dataclasses.replace(REFERENCE, mjd_start=55300.0, mjd_mid=56000.0, mjd_end=56900.0)
     verdicts = paired(science, stack, sky_field=sky_field)
-    assert verdicts["ref"].reason == "reference may contain SN 2011fe: MJD 55300.0 to 56900.0, event at 55797.0"
+    assert (
+        verdicts["ref"].reason == "reference may contain SN 2011fe: MJD 55300.0 to 56900.0, event at 55797.0"
+    )
     assert verdicts["s1"].status == "rejected"
     before = dataclasses.replace(REFERENCE, mjd_start=55300.0, mjd_end=55766.9)
     too_near = dataclasses.replace(before, mjd_end=55767.1)
@@ -181,7 +183,9 @@ def test_several_exposures_of_the_same_sky_become_one_reference():
 
 
 def test_no_more_exposures_are_coadded_than_help():
-    early = [exposure(f"early{i:02d}", 59800.0 + i, seeing=1.0 + i) for i in range(REFERENCE_EXPOSURES_MAX + 1)]
+    early = [
+        exposure(f"early{i:02d}", 59800.0 + i, seeing=1.0 + i) for i in range(REFERENCE_EXPOSURES_MAX + 1)
+    ]
     verdicts = paired(SCIENCE, *early)
     assert [v.exposure.exposure_id for v in verdicts.values() if v.status == "rejected"] == ["early20"]
     assert verdicts["early20"].reason == "enough better exposures for a reference: 20"

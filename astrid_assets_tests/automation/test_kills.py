@@ -99,8 +99,7 @@ def _held() -> tuple[int, int]:
 
 
 def test_a_run_killed_in_any_step_is_taken_up_where_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Kill a run in every step, then finish: every committed row survives untouched, nothing is held,
-    and the tables are those of a run that was never killed."""
+    """Every committed row survives, nothing is held, and the tables are those of a run never killed."""
     _prepare()
     monkeypatch.setenv("ASTRID_WORKERS", "1")
     for asset in STEPS:

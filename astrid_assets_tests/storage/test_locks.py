@@ -11,7 +11,15 @@ import sys
 import pytest
 
 from astrid_assets.errors import FieldBusyError
-from astrid_assets.storage.locks import Holder, field_lock, forget_run, host, locks_folder, run_holder, run_lock
+from astrid_assets.storage.locks import (
+    Holder,
+    field_lock,
+    forget_run,
+    host,
+    locks_folder,
+    run_holder,
+    run_lock,
+)
 
 HOLDING = """
 import sys, time

@@ -54,7 +54,13 @@ def test_metrics_and_colours_are_columns_and_rows_lie_in_order_of_time():
 
 
 def test_the_hash_says_what_and_not_when_where_or_how_fast():
-    same = ROW | {"seconds": 9.0, "written": "2026-01-01", "path": "b.fits", "files": {"b.fits": 4}, "attempts": 1}
+    same = ROW | {
+        "seconds": 9.0,
+        "written": "2026-01-01",
+        "path": "b.fits",
+        "files": {"b.fits": 4},
+        "attempts": 1,
+    }
     other = ROW | {"metrics": {"seeing": 2.0000001, "scorr_std": None}}
     hashes = [manifest_digest(build_manifest([row])) for row in (ROW, same, other)]
     assert hashes[0] == hashes[1] != hashes[2]
