@@ -157,7 +157,7 @@ def references(
     """
     started = time.perf_counter()
     sky_field = get_field(context.partition_key)
-    job = job_of(sky_field, "references", {"references": config}, settings=_reading(sky_field))
+    job = job_of(sky_field, "references", {"references": config}, settings=_coadding(sky_field))
     rows = _selected(observations, sky_field, "reference")
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -187,6 +187,12 @@ def _reading(sky_field: Field) -> Mapping[str, Any]:
         return {}
     assumed = sky_field.local.assume.model_dump(exclude={"aligned"}, exclude_none=True)
     return {"assume": assumed} if assumed else {}
+
+
+def _coadding(sky_field: Field) -> Mapping[str, Any]:
+    """Return what the field says about images of which several make one."""
+    aligned = sky_field.local is not None and sky_field.local.assume.aligned
+    return {**_reading(sky_field), **({"assume_aligned": True} if aligned else {})}
 
 
 def _selected(table: pa.Table, sky_field: Field, role: str) -> list[Row]:

@@ -179,7 +179,8 @@ def _make_reference(task: Task, step: Step, _: None) -> Product:
         one = next(iter(fetched.values()))
         image, files, sha256 = one.image, dict(one.files), one.sha256
     else:
-        image = coadd([f.image for f in fetched.values()], **step.options)
+        aligned = bool(step.context.get("assume_aligned"))
+        image = coadd([f.image for f in fetched.values()], assume_aligned=aligned, **step.options)
         image = image.replace(origin={**image.origin, "exposure_id": row["exposure_id"]})
         sha256 = hashlib.sha256("".join(f.sha256 for f in fetched.values()).encode()).hexdigest()
         files = _written(task, step, "fits", lambda s, h: write_image(s, image, header=h))

@@ -17,7 +17,7 @@ from astrid_assets.science.stars import find_sources
 __all__ = ["coadd"]
 
 
-def coadd(images: Sequence[MaskedImage], *, clip: float = 5.0) -> MaskedImage:
+def coadd(images: Sequence[MaskedImage], *, clip: float = 5.0, assume_aligned: bool = False) -> MaskedImage:
     """Average several exposures of the same sky and band on the grid of the first.
 
     Exposures are registered on stars, brought to the flux scale of the first and averaged with
@@ -32,6 +32,9 @@ def coadd(images: Sequence[MaskedImage], *, clip: float = 5.0) -> MaskedImage:
     clip
         Outliers beyond this many sigma of the pixel are left out where there are three or more.
 
+    assume_aligned
+        Take the grids of images without WCS as equal, as in `align`.
+
     Raises
     ------
     ScienceError
@@ -42,7 +45,10 @@ def coadd(images: Sequence[MaskedImage], *, clip: float = 5.0) -> MaskedImage:
     if len(images) == 1:
         return images[0]
     first = images[0]
-    layers = [_layer(first, first)] + [_layer(first, align(first, image).reference) for image in images[1:]]
+    layers = [_layer(first, first)]
+    for image in images[1:]:
+        assumed = assume_aligned and (first.wcs is None or image.wcs is None)
+        layers.append(_layer(first, align(first, image, assume_aligned=assumed).reference))
     data = np.array([layer[0] for layer in layers])
     weight = np.array([layer[1] for layer in layers])
     if len(images) >= 3:

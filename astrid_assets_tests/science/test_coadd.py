@@ -51,6 +51,16 @@ def test_saturation_survives():
     assert coadd([images[0].replace(mask=mask), *images[1:]]).mask[50, 60] & bits("SATURATED")
 
 
+def test_images_without_wcs_need_a_word():
+    first = exposures(1)[0].replace(wcs=None)
+    with pytest.raises(ScienceError, match="no celestial WCS"):
+        coadd([first, first])
+    stack = coadd([first, first], assume_aligned=True)
+    assert stack.n_exposures == 2
+    sigma = np.sqrt((SKY * GAIN + 100) / GAIN**2)
+    assert np.sqrt(np.median(stack.variance)) == pytest.approx(sigma / np.sqrt(2), rel=0.1)
+
+
 def test_nothing_is_an_error():
     with pytest.raises(ScienceError, match="no exposure"):
         coadd([])
