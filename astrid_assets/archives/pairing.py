@@ -219,7 +219,9 @@ def _role_fault(exposure: Exposure, sky_field: Field, role: str | None) -> str |
         return None
     window = sky_field.reference_window
     if not (window.contains(exposure.mjd_start) and window.contains(exposure.mjd_end)):
-        return f"reference not wholly in its window: MJD {exposure.mjd_start:.1f} to {exposure.mjd_end:.1f}"
+        digits = 1 if exposure.mjd_end - exposure.mjd_start > 1.0 else 5  # 5: one second
+        span = f"MJD {exposure.mjd_start:.{digits}f} to {exposure.mjd_end:.{digits}f}"
+        return f"reference not wholly in its window: {span}"
     if sky_field.event is not None and not _clear_of_event((exposure.mjd_start, exposure.mjd_end), sky_field):
         return (
             f"reference may contain {sky_field.event.name}: MJD {exposure.mjd_start:.1f} to "
