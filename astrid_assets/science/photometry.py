@@ -148,7 +148,7 @@ def _gain(image: MaskedImage, background: Background) -> float | None:
     if image.gain is not None:
         return image.gain
     sky, rms = background.median, background.median_rms
-    return sky / rms**2 if sky > 5.0 * rms else None
+    return sky / rms**2 if sky > 5.0 * rms > 0.0 else None
 
 
 def _psf(side: _Side, x: np.ndarray, y: np.ndarray, order: int, prefer_given: bool) -> Psf:

@@ -215,7 +215,7 @@ def difference_metrics(difference: Difference, pair: AlignedPair | None = None) 
     noise = robust_std(values)
     metrics = {
         "noise_level": noise,
-        "dynamic_range": _span(difference.data, good) / noise,
+        "dynamic_range": _span(difference.data, good) / noise if noise > 0 else np.nan,
         "variance_scale": _variance_scale(difference, blank, noise),
         "noise_whiteness": _autocorrelation_peak(difference.data, blank, noise),
     }
@@ -655,10 +655,14 @@ def _number(value: float | None) -> float:
 
 
 def _trimmed_mean(values: np.ndarray, *, share: float = 0.1) -> float:
-    """Mean without the lowest and highest `share`, so that real variables do not count as faults."""
-    if values.size < 5:
-        return float(values.mean()) if values.size else np.nan
-    cut = int(share * values.size)
+    """Mean without the lowest and highest `share`, so that real variables do not count as faults.
+
+    Of three or more values at least one at each end is left out: in a small field one variable star
+    must not condemn the image.
+    """
+    if values.size == 0:
+        return np.nan
+    cut = max(int(share * values.size), int(values.size >= 3))
     return float(np.sort(values)[cut : values.size - cut].mean())
 
 
