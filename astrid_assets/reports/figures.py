@@ -7,6 +7,7 @@ cost more than the science. North and east are as in the pixels; row 0 is at the
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -219,11 +220,12 @@ def _scale_bar(image: MaskedImage, bins: int) -> tuple[float, str]:
 
 def _compose(panels: list[_Panel], title: str, footer: tuple[float, str, str]) -> Image.Image:
     """Put panels side by side, with title above and scale bar below."""
-    sizes = [panel.pixels.shape for panel in panels]
-    width = sum(s[1] for s in sizes) + _GAP * (len(panels) + 1)
     font, small = ImageFont.load_default(13), ImageFont.load_default(11)
+    # a caption may be wider than the picture of a small image
+    columns = [max(p.pixels.shape[1], math.ceil(small.getlength(p.caption))) for p in panels]
+    width = sum(columns) + _GAP * (len(panels) + 1)
     width = max(width, int(font.getlength(title)) + 2 * _GAP, 300)
-    page = Image.new("L", (width, max(s[0] for s in sizes) + 62), 255)
+    page = Image.new("L", (width, max(p.pixels.shape[0] for p in panels) + 62), 255)
     draw = ImageDraw.Draw(page)
     draw.text((_GAP, 4), title, fill=0, font=font)
     length, label, marks = footer
@@ -231,7 +233,7 @@ def _compose(panels: list[_Panel], title: str, footer: tuple[float, str, str]) -
     draw.line([_GAP, y, _GAP + length, y], fill=0, width=2)
     draw.text((_GAP + length + 6, y - 7), label, fill=0, font=small)
     draw.text((page.width - _GAP, y - 7), marks, fill=0, font=small, anchor="ra")
-    corners = [_GAP + sum(s[1] + _GAP for s in sizes[:i]) for i in range(len(panels))]
+    corners = [_GAP + sum(c + _GAP for c in columns[:i]) for i in range(len(panels))]
     for left, panel in zip(corners, panels, strict=True):
         draw.text((left, 23), panel.caption, fill=0, font=small)
     entries = Image.fromarray(np.rint(np.asarray(page) * ((_GREYS - 1) / 255.0)).astype(np.uint8))

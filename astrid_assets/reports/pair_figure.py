@@ -40,7 +40,10 @@ def difference_figure(pair: AlignedPair, difference: Difference, candidates: pa.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 10), layout="constrained")
+    ny, nx = difference.shape
+    # rows as high as the images: five inches wide, and one for titles and axes
+    height = min(max(4.5 * ny / nx, 2.0), 9.0) + 1.0
+    figure = Figure(figsize=(15, 2 * height), layout="constrained")
     axes = figure.subplots(2, 3).ravel()
     noise = np.sqrt(np.nanmedian(difference.variance))
     panels = (
