@@ -35,6 +35,7 @@ _FILE = click.Path(exists=True, dir_okay=False)
 @click.argument("reference", type=_FILE)
 @click.option("-o", "--output", "folder", required=True, type=click.Path(file_okay=False), help="Folder.")
 @click.option("--survey", help="Survey profile of both files [guessed from the headers].")
+@click.option("--hdu", help="Number or name of the extension, in files with several images.")
 @click.option("--assume-aligned", is_flag=True, help="Take the pixel grids as equal (images without WCS).")
 @click.option("--gain", type=float, help="Electrons per unit, where the headers do not say.")
 @click.option("--saturation", type=float, help="Saturation level, where the headers do not say.")
@@ -54,6 +55,7 @@ def difference_pair(
     folder: Path,
     *,
     survey: str | None = None,
+    hdu: int | str | None = None,
     assume_aligned: bool = False,
     gain: float | None = None,
     saturation: float | None = None,
@@ -72,6 +74,9 @@ def difference_pair(
 
     survey
         Survey profile of both files; guessed from the headers by default.
+
+    hdu
+        Number or name of the extension with the image, for both files.
 
     assume_aligned
         Take the two pixel grids as equal; candidates then have no sky position unless the
@@ -100,7 +105,10 @@ def difference_pair(
     started = time.perf_counter()
     known = {"gain": gain, "saturation": saturation}
     assume = {name: value for name, value in known.items() if value is not None}
-    images = [_named(read_image(path, survey=survey, **assume), path) for path in (science, reference)]
+    place = int(hdu) if isinstance(hdu, str) and hdu.isdecimal() else hdu
+    images = [
+        _named(read_image(path, survey=survey, hdu=place, **assume), path) for path in (science, reference)
+    ]
     pair = normalize(align(*images, assume_aligned=assume_aligned))
     results = {"zogy": zogy(pair), "classic": classic(pair)}
     table = detect(results["zogy"], pair=pair, threshold=threshold)

@@ -151,6 +151,8 @@ def _role(name: str, profile: Profile) -> str | None:
 def _choose(hdus: fits.HDUList, roles: Mapping[int, str | None], hdu: int | str | None) -> int:
     """Return the number of the extension with the image."""
     if hdu is not None:
+        if isinstance(hdu, str) and hdu not in hdus:
+            raise ImageError(f"has no extension {hdu!r}")
         index = hdu if isinstance(hdu, int) else hdus.index_of(hdu)
         if index not in roles:
             msg = f"extension {hdu} is no two-dimensional image"
