@@ -89,24 +89,30 @@ def preview_png(
     bytes
         PNG of at most `BYTES_MAX` bytes.
     """
-    if image is not None:
-        subject, bins = image, _bins(image.shape, width * 3 // 2)
-        panels = [_Panel(f"{image.shape[1]} x {image.shape[0]} pixels, asinh", _grey(image, bins))]
-    elif pair is not None:
-        subject, bins = pair.science, _bins(pair.science.shape, width)
-        panels = [
-            _Panel("science", _grey(pair.science, bins)),
-            _Panel("reference", _grey(pair.reference, bins)),
-        ]
-        if difference is None:
-            panels.append(_Panel("science red, reference cyan", _overlay(pair, bins)))
-        else:
-            panels.append(_Panel(f"{difference.method} difference, ±10 sigma", _signed(difference, bins)))
-    else:
+    if image is None and pair is None:
         raise ValueError("a preview needs an image or a pair")
-    if table is not None:
-        panels = [_Panel(p.caption, _marked(p.pixels, table, bins)) for p in panels]
-    return _encode(_compose(panels, _title(subject), _footer(subject, bins, table)))
+    subject = image if pair is None else pair.science
+    bins = _bins(subject.shape, width * 3 // 2 if pair is None else width)
+    while True:
+        panels = _image_panel(image, bins) if pair is None else _pair_panels(pair, difference, bins)
+        if table is not None:
+            panels = [_Panel(p.caption, _marked(p.pixels, table, bins)) for p in panels]
+        png = _encode(_compose(panels, _title(subject), _footer(subject, bins, table)))
+        if len(png) <= BYTES_MAX:
+            return png
+        bins += 1  # smaller pictures rather than a smaller page, whose text could not be read
+
+
+def _image_panel(image: MaskedImage, bins: int) -> list[_Panel]:
+    ny, nx = image.shape
+    return [_Panel(f"{nx} x {ny} pixels, asinh", _grey(image, bins))]
+
+
+def _pair_panels(pair: AlignedPair, difference: Difference | None, bins: int) -> list[_Panel]:
+    panels = [_Panel("science", _grey(pair.science, bins)), _Panel("reference", _grey(pair.reference, bins))]
+    if difference is None:
+        return [*panels, _Panel("science red, reference cyan", _overlay(pair, bins))]
+    return [*panels, _Panel(f"{difference.method} difference, ±10 sigma", _signed(difference, bins))]
 
 
 def _bins(shape: tuple[int, int], width: int) -> int:
@@ -242,13 +248,9 @@ def _compose(panels: list[_Panel], title: str, footer: tuple[float, str, str]) -
     return entries
 
 
-def _encode(entries: Image.Image) -> bytes:
-    """Return a palette PNG; a page that stays too large is thinned out."""
-    page = entries.copy()
+def _encode(page: Image.Image) -> bytes:
+    """Return a palette PNG."""
     page.putpalette(_palette())
     stream = io.BytesIO()
-    page.save(stream, "PNG", compress_level=6)
-    if stream.tell() <= BYTES_MAX:
-        return stream.getvalue()
-    smaller = entries.size[0] * 4 // 5, entries.size[1] * 4 // 5
-    return _encode(entries.resize(smaller, Image.Resampling.NEAREST))
+    page.save(stream, "PNG", compress_level=9)
+    return stream.getvalue()

@@ -81,6 +81,15 @@ def test_large_noisy_images_stay_small(pair_and_difference):
     decoded(preview_png(pair=pair, difference=difference, table=peaks(difference)))
 
 
+def test_text_keeps_its_size_where_the_pictures_must_shrink():
+    rng = np.random.default_rng(4)
+    noise = MaskedImage(rng.normal(0, 1, (2000, 2000)))
+    large = decoded(preview_png(image=noise, width=600))
+    small = decoded(preview_png(image=noise, width=100))
+    assert large.shape[0] > small.shape[0]
+    assert (large[:39, :140] == small[:39, :140]).all()
+
+
 def test_a_preview_needs_something_to_show():
     with pytest.raises(ValueError, match="needs an image or a pair"):
         preview_png()
