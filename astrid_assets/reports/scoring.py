@@ -61,6 +61,7 @@ _WORKING_POINT = 10.0
 """Significance from which a clean transient has to be found."""
 
 _EDGE = bits("EDGE", "NO_DATA", "REF_EDGE", "REF_NO_DATA")
+_HALO = bits("NEAR_BRIGHT_STAR")
 _FULL = bits("SATURATED", "BLEED", "REF_SATURATED", "REF_BLEED")
 
 
@@ -124,7 +125,7 @@ class ExposureScore:
     """Pixels with data and without dirt."""
 
     flagged_pixels: int
-    """Those of them that are masked nevertheless."""
+    """Those of them that are masked nevertheless, or lie in the halo of a bright star."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def score_exposure(
         float(np.count_nonzero(~bad)) / 1e6,
         _judge_dirt(defects, difference.mask, found, verdicts),
         int(np.count_nonzero(clean)),
-        int(np.count_nonzero(clean & bad)),
+        int(np.count_nonzero(clean & (bad | ((difference.mask & _HALO) != 0)))),
     )
 
 
@@ -356,7 +357,8 @@ def _judge_change(change: TrueChange, difference: Searched, dirty: np.ndarray, f
     mask = difference.mask[around]
     if (mask & _EDGE).any() or mask.size < 9:
         place = "edge"
-    elif (((mask & BAD_BITS) != 0) & dirty[around]).any():
+    elif (((mask & BAD_BITS) != 0) & dirty[around]).any() or (mask & _HALO).any():
+        # a halo always has a true cause, a bright star; its pixels count in the flagged share
         place = "masked"
     else:
         place = "clean"

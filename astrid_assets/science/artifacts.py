@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.masks import bits
+from astrid_assets.images.pairs import AlignedPair
 from astrid_assets.science.background import Background, robust_std
+from astrid_assets.science.resample import embed
 
-__all__ = ["find_cosmic_rays", "find_ghosts", "find_saturation", "mark"]
+__all__ = ["find_cosmic_rays", "find_ghosts", "find_saturation", "halo_flux", "mark"]
 
 
 def mark(mask: np.ndarray, where: np.ndarray, plane: str) -> np.ndarray:
@@ -91,6 +93,39 @@ def find_ghosts(
         glowing, np.ones((GHOST_CELL, GHOST_CELL), bool)
     )
     return whole
+
+
+HALO_RADIUS = 25
+"""Distance in pixels to which wings and spikes of bright stars are expected to change."""
+
+HALO_FRACTION = 0.01
+"""Share of the flux of a star that a change of its wings three pixels from it may bring: their
+scatter from night to night around the stars of the simulated survey."""
+
+
+def halo_flux(pair: AlignedPair) -> np.ndarray:
+    """Return the flux of the static sources around each pixel, falling off with their distance.
+
+    Parameters
+    ----------
+    pair
+        Normalized.
+
+    Returns
+    -------
+    numpy.ndarray
+        Sum of ``flux * min(1, 3 / distance)`` over the sources within 25 pixels, in the science
+        image's unit, float32 ``(ny, nx)``.
+    """
+    norm = pair.normalization
+    data = np.nan_to_num(pair.reference.data)
+    bright = np.where(data > 10.0 * norm.reference_sky_rms, data, 0).astype(np.float32)
+    grid = np.arange(-HALO_RADIUS, HALO_RADIUS + 1)
+    distance = np.hypot(grid[:, None], grid[None, :])
+    kernel = np.where(distance <= HALO_RADIUS, 3.0 / np.maximum(distance, 3.0), 0).astype(np.float32)
+    shape = tuple(fft.next_fast_len(n + HALO_RADIUS, real=True) for n in data.shape)
+    product = fft.rfft2(bright, shape) * fft.rfft2(embed(kernel, shape))
+    return fft.irfft2(product, shape)[: data.shape[0], : data.shape[1]] * np.float32(norm.flux_ratio)
 
 
 def find_cosmic_rays(

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import sep
-from scipy import fft
 from scipy.spatial import cKDTree
 
 from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.masks import BAD_BITS, bits
 from astrid_assets.images.pairs import AlignedPair, Difference
-from astrid_assets.science.resample import cut_stamps, embed, shift_stamps
+from astrid_assets.science.artifacts import HALO_FRACTION, halo_flux
+from astrid_assets.science.resample import cut_stamps, shift_stamps
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,18 +22,15 @@ __all__ = ["ARTIFACT_REASONS", "candidate_schema", "detect"]
 ARTIFACT_REASONS = {
     "masked": "the centre lies on pixels that are not to be trusted",
     "streak": "much longer than wide, or on a line with others: a satellite or aircraft",
+    "not_psf": "the shape disagrees with the PSF of the difference",
     "dipole": "a detection of the other sign and similar strength lies beside it",
     "residual": "no more than what a bright static source on the spot or nearby may leave behind",
-    "not_psf": "the shape disagrees with the PSF of the difference",
     "extended": "larger than a point source by more than the size limit",
 }
 """Why a candidate is flagged as an artefact, in the order in which they are tested."""
 
 TRAIL_PIECES = 4
 """Detections on one line that make it a trail."""
-
-HALO_RADIUS = 25
-"""Distance in pixels to which wings and spikes of bright stars are expected to change."""
 
 
 def detect(
@@ -45,7 +42,7 @@ def detect(
     max_shape_error: float = 0.25,
     max_size: float = 2.5,
     residual_fraction: float = 0.04,
-    halo_fraction: float = 0.01,
+    halo_fraction: float = HALO_FRACTION,
 ) -> pa.Table:
     """Find what changed: peaks of abs(S_corr) above a threshold, of both signs.
 
@@ -254,21 +251,8 @@ def _context(
     return {
         "static_flux": _aperture(pair.reference, columns["x"], columns["y"], radius) * ratio,
         "science_flux": _aperture(pair.science, columns["x"], columns["y"], radius),
-        "halo_flux": _halo(pair)[iy, ix] * (ratio * halo_fraction),
+        "halo_flux": halo_flux(pair)[iy, ix] * halo_fraction,
     }
-
-
-def _halo(pair: AlignedPair) -> np.ndarray:
-    """Return the flux of the sources around each pixel, weighted by 3 pixels over their distance."""
-    rms = pair.normalization.reference_sky_rms
-    data = np.nan_to_num(pair.reference.data)
-    bright = np.where(data > 10.0 * rms, data, 0).astype(np.float32)
-    grid = np.arange(-HALO_RADIUS, HALO_RADIUS + 1)
-    distance = np.hypot(grid[:, None], grid[None, :])
-    kernel = np.where(distance <= HALO_RADIUS, 3.0 / np.maximum(distance, 3.0), 0).astype(np.float32)
-    shape = [fft.next_fast_len(n + HALO_RADIUS, real=True) for n in data.shape]
-    product = fft.rfft2(bright, shape) * fft.rfft2(embed(kernel, tuple(shape)))
-    return fft.irfft2(product, shape)[: data.shape[0], : data.shape[1]]
 
 
 def _aperture(image: MaskedImage, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:

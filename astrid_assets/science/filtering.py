@@ -18,6 +18,7 @@ from astrid_assets.errors import ScienceError
 from astrid_assets.images.masks import BAD_BITS, bits, reference_mask
 from astrid_assets.images.pairs import AlignedPair, Difference, Normalization
 from astrid_assets.images.psf import Psf
+from astrid_assets.science.artifacts import HALO_FRACTION, halo_flux
 from astrid_assets.science.noise import power_spectrum
 from astrid_assets.science.resample import embed, fill_bad, shift_stamps
 
@@ -28,6 +29,13 @@ TILE = 256
 
 BORDER = 40
 """Border of a tile, pixels: the filters have died away within it."""
+
+BAND = (0.35, 0.48)
+"""Frequencies, in cycles per pixel, between which the filters fall from 1 to 0; costs less than 1 % of
+the significance of a star of 1.9 pixels FWHM."""
+
+HALO_SIGNIFICANCE = 5.0
+"""Pixels where a halo may change by more than this many sigma of a point source are marked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +114,8 @@ def subtract(pair: AlignedPair, make_filters: MakeFilters, *, method: str, psf_s
             planes[name][tile.core] = values
     psf = _difference_psf(inputs, make_filters, psf_size, pair.science.shape)
     mask = _difference_mask(pair, psf.fwhm)
+    halo = HALO_FRACTION * halo_flux(pair) > HALO_SIGNIFICANCE * planes["flux_error"]
+    mask[halo] |= bits("NEAR_BRIGHT_STAR")
     science = pair.science
     return Difference(
         **planes,
@@ -216,7 +226,7 @@ def _filter_tile(inputs: _Inputs, tile: _Tile, make_filters: MakeFilters) -> dic
     n, r = inputs.science[tile.padded] * taper, inputs.reference[tile.padded] * taper
     shape, core = n.shape, tuple(s.stop - s.start for s in tile.core)
     spectra = _spectra(inputs, tile, shape)
-    filters = make_filters(spectra)
+    filters = _banded(make_filters, spectra, shape)
     psf = filters.science * spectra.psf_science
     matched = np.conj(psf)
     response = _power(psf, shape)
@@ -252,6 +262,25 @@ def _filter_tile(inputs: _Inputs, tile: _Tile, make_filters: MakeFilters) -> dic
         "flux": score / np.float32(response),
         "flux_error": np.sqrt(score_variance) / np.float32(response),
     }
+
+
+def _band(shape: tuple[int, int]) -> np.ndarray:
+    """Return a weight that falls from 1 to 0 towards the Nyquist frequency, along either axis.
+
+    A star of two pixels FWHM is undersampled: up there, what its pixels hold depends on where it
+    lies on them, no PSF describes it, and a subtraction that trusts one leaves a checkerboard
+    around bright stars. The filters give up this last bit of their power.
+    """
+    y, x = np.abs(np.fft.fftfreq(shape[0])), np.fft.rfftfreq(shape[1])
+    low, high = BAND
+    fall = [np.cos(0.5 * np.pi * np.clip((f - low) / (high - low), 0, 1)) ** 2 for f in (y, x)]
+    return np.outer(*fall).astype(np.float32)
+
+
+def _banded(make_filters: MakeFilters, spectra: Spectra, shape: tuple[int, int]) -> Filters:
+    """Return the filters of a tile without the frequencies that cannot be trusted."""
+    filters, band = make_filters(spectra), _band(shape)
+    return Filters(filters.science * band, filters.reference * band)
 
 
 def _taper(shape: tuple[int, int]) -> np.ndarray:
@@ -312,7 +341,9 @@ def _difference_psf(inputs: _Inputs, make_filters: MakeFilters, size: int, shape
         column, row = int(x) // TILE * TILE, int(y) // TILE * TILE
         part = (slice(row, row + TILE), slice(column, column + TILE))
         spectra = _spectra(inputs, _Tile(part, part, (x, y)), (side, side))
-        psf = fft.irfft2(make_filters(spectra).science * spectra.psf_science, (side, side))
+        psf = fft.irfft2(
+            _banded(make_filters, spectra, (side, side)).science * spectra.psf_science, (side, side)
+        )
         half = size // 2
         stamps.append(np.roll(psf, (half, half), axis=(0, 1))[:size, :size])
     from astrid_assets.images.psf import polynomial_terms
