@@ -15,7 +15,7 @@ import pyarrow as pa
 from astrid_assets.assets.config import effective_options
 from astrid_assets.assets.streaming import Job, Report, Step
 from astrid_assets.checks.limits import limits
-from astrid_assets.checks.specs import check_results
+from astrid_assets.checks.specs import check_results, shown
 from astrid_assets.errors import ArchiveUnavailableError
 from astrid_assets.fields import Field
 from astrid_assets.storage.ledger import write_metadata
@@ -206,13 +206,12 @@ def describe(job: Job, asset: str, report: Report, started: float) -> dict[str, 
         "n_new": report.n_new,
         "n_reused": report.n_reused,
         **{f"n_{state}": counts[state] for state in STATES},
-        "seconds": round(time.perf_counter() - started, 3),
-        **_medians(table),
     }
     if report.n_new == 0:
         metadata["note"] = "nothing new: no exposure was processed"
-    metadata |= _troubles(table)
-    return metadata | preview(store, f"{store.folder(asset, job.sky_field.name)}/preview.png")
+    # what one wants to click stands above the long list of medians
+    metadata |= _troubles(table) | preview(store, f"{store.folder(asset, job.sky_field.name)}/preview.png")
+    return metadata | {"seconds": round(time.perf_counter() - started, 3)} | _medians(table)
 
 
 def _medians(table: pa.Table) -> dict[str, float]:
@@ -224,7 +223,7 @@ def _medians(table: pa.Table) -> dict[str, float]:
             values = table.column(name).to_pylist()
             good = [v for v, use in zip(values, ok, strict=True) if use and v is not None]
             if good:
-                medians[f"median_{name.removeprefix(METRIC_PREFIX)}"] = float(statistics.median(good))
+                medians[f"median_{name.removeprefix(METRIC_PREFIX)}"] = shown(statistics.median(good))
     return medians
 
 

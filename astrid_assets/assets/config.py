@@ -122,8 +122,8 @@ class CandidatesConfig(ImagesConfig):
     halo_fraction: float = pydantic.Field(
         default=0.01,
         ge=0,
-        description="The same 3 pixels beside a source; falls with the inverse distance to nothing at 25 pixels: "
-        "wings and spikes of bright stars change from night to night.",
+        description="The same 3 pixels beside a source; falls with the inverse distance to nothing at 25 "
+        "pixels: wings and spikes of bright stars change from night to night.",
     )
 
 

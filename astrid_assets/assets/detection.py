@@ -21,10 +21,15 @@ from astrid_assets.assets.streaming import Work, stream
 from astrid_assets.checks.specs import check_specs
 from astrid_assets.fields import get_field
 from astrid_assets.storage.layout import MANIFEST
-from astrid_assets.storage.manifest import digest, usable
+from astrid_assets.storage.manifest import COLUMNS, digest, usable
 from astrid_assets.storage.store import Row, Store
 
 __all__ = ["candidates"]
+
+_IDENTITY = {"field": "field of the registry"} | {
+    name: COLUMNS[name][1] for name in ("exposure_id", "reference_id", "survey", "band")
+}
+"""Descriptions of the columns that say which exposure a candidate belongs to."""
 
 
 @dg.asset(
@@ -79,13 +84,17 @@ def _schema(table: pa.Table) -> dg.TableSchema:
     columns = {}
     for column in table.schema:
         notes = {k.decode(): v.decode() for k, v in (column.metadata or {}).items()}
-        text = notes.get("description", "")
+        text = notes.get("description") or _IDENTITY.get(column.name, "")
         columns[column.name] = (str(column.type), f"{text}, {notes['unit']}" if notes.get("unit") else text)
     return column_schema(columns)
 
 
 def _no_candidates() -> pa.Table:
-    return pa.table({"field": pa.array([], pa.string()), "exposure_id": pa.array([], pa.string())})
+    """Return a table with all columns and no rows."""
+    from astrid_assets.science.detection import candidate_schema
+
+    identity_columns = [pa.field(name, pa.string()) for name in _IDENTITY]
+    return pa.schema([*identity_columns, *candidate_schema()]).empty_table()
 
 
 def _unflagged(table: pa.Table) -> int:

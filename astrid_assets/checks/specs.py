@@ -20,7 +20,7 @@ from astrid_assets.checks.table import Context, Row, TableCheck, Verdict, live
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["check_results", "check_specs"]
+__all__ = ["check_results", "check_specs", "shown"]
 
 _GROUPS = (acquisition, alignment, differencing, detection)
 _TABLE_CHECKS: dict[str, tuple[TableCheck, ...]] = {k: v for g in _GROUPS for k, v in g.CHECKS.items()}
@@ -111,9 +111,15 @@ def _result(asset: str, name: str, verdict: Verdict) -> dg.AssetCheckResult:
     )
 
 
+def shown(value: float) -> float:
+    """Return a number as the user interface shows it: with six significant digits."""
+    return float(f"{value:.6g}")
+
+
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what is not finite: it would break the plotted series."""
-    return {k: v for k, v in metadata.items() if not isinstance(v, float) or math.isfinite(v)}
+    finite = {k: v for k, v in metadata.items() if not isinstance(v, float) or math.isfinite(v)}
+    return {k: shown(v) if isinstance(v, float) else v for k, v in finite.items()}
 
 
 def _metric_verdict(check: Check, rows: Sequence[Row]) -> Verdict:
