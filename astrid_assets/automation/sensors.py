@@ -48,7 +48,6 @@ def field_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Skip
 
 
 @dg.sensor(
-    job_name=FIELD_JOB,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Marks runs of this host whose process was killed as failed and frees their slots.",
