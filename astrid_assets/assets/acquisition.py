@@ -99,6 +99,8 @@ def _observation_metadata(found: Plan, n_new: int) -> dict[str, Any]:
     )
     return {
         "n_exposures": counts["offered"],
+    nowhere = all(q.state == "not_built" for q in found.queries)
+    note = {"note": "nothing was searched: no archive of this field is built yet"} if nowhere else {}
         "n_selected": counts["selected science exposures"],
         "n_references": counts["selected reference exposures"],
         "n_deferred": counts["deferred"],
@@ -111,6 +113,7 @@ def _observation_metadata(found: Plan, n_new: int) -> dict[str, Any]:
         ),
     }
 
+        **note,
 
 @dg.asset(
     **_SHARED,
