@@ -223,6 +223,8 @@ def test_broken_files_stop_nothing(graph):
         "empty": "is not a FITS file, or is empty",
         "page": "is not a FITS file",
     }
+    told = json.loads((graph.home / "data/metadata/broken/empty.json").read_text())
+    assert (told["status"], told["reason"]) == ("rejected", seen["empty"])
     fetched = graph.rows("science_images", "broken")
     bad = fetched.pop("c4d_180130_083845_ooi_r_ls9.N3")
     assert bad["state"] == "rejected"
