@@ -122,13 +122,13 @@ def _peaks(difference: Difference, threshold: float) -> dict[str, np.ndarray]:
 def _measure(difference: Difference, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return positions, fluxes and shapes of the peaks."""
     sign = found["sign"]
+    snr = np.abs(difference.score_corrected[found["y"].astype(int), found["x"].astype(int)]).astype(float)
     ix, iy = _uphill(difference.score, found["x"].astype(int), found["y"].astype(int), sign)
     peaks = cut_stamps(difference.score, ix, iy, 3, fill=0.0).astype(float) * sign[:, None, None]
     dx, dy = _subpixel(peaks)
     flux_at = cut_stamps(difference.flux, ix, iy, 3, fill=0.0).astype(float)
     flux = _parabola_value(flux_at, dx, dy)
     error = difference.flux_error[iy, ix].astype(float)
-    snr = np.abs(difference.score_corrected[iy, ix]).astype(float)
     columns = {
         "x": ix + dx,
         "y": iy + dy,

@@ -20,7 +20,7 @@ CORRELATION_RADIUS = 5
 """Largest lag of a measured noise correlation, pixels; resampling kernels reach 4."""
 
 
-def blank_pixels(data: np.ndarray, bad: np.ndarray, rms: np.ndarray, *, threshold: float = 2.0) -> np.ndarray:
+def blank_pixels(data: np.ndarray, bad: np.ndarray, rms: np.ndarray, *, threshold: float = 3.0) -> np.ndarray:
     """Return where there is only sky: no source above ``threshold`` sigma after smoothing, and not bad.
 
     Parameters
@@ -36,9 +36,8 @@ def blank_pixels(data: np.ndarray, bad: np.ndarray, rms: np.ndarray, *, threshol
     """
     from scipy.ndimage import binary_dilation, gaussian_filter
 
-    significance = gaussian_filter(np.where(bad, 0, data / rms).astype(np.float32), 2.0)
-    level = robust_std(significance[::3, ::3])
-    source = np.abs(significance) > max(threshold, 3.0) * level
+    significance = gaussian_filter(np.where(bad, 0, data / rms).astype(np.float32), 2.0, truncate=3.0)
+    source = np.abs(significance) > threshold * robust_std(significance[::3, ::3])
     return ~binary_dilation(source | bad, iterations=3)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -35,6 +35,12 @@ class _Side:
     image: MaskedImage
     background: Background
     variance_scale: float
+    blank: np.ndarray
+
+    def marked(self, where: np.ndarray, plane: str) -> _Side:
+        """Return a copy with a mask plane set where asked."""
+        image = self.image.replace(mask=mark(self.image.mask, where, plane))
+        return replace(self, image=image, blank=self.blank & ~where)
 
     @property
     def data(self) -> np.ndarray:
@@ -127,7 +133,8 @@ def _subtract(image: MaskedImage, box: int) -> _Side:
         scale = _variance_scale(data, variance, blank)
     variance = np.where(variance > 0, variance * np.float32(scale), np.nan)
     saturation = None if image.saturation is None else image.saturation - background.median
-    return _Side(image.replace(data=data, variance=variance, saturation=saturation), background, scale)
+    image = image.replace(data=data, variance=variance, saturation=saturation)
+    return _Side(image, background, scale, blank)
 
 
 def _variance_scale(data: np.ndarray, variance: np.ndarray, blank: np.ndarray) -> float:
@@ -193,12 +200,7 @@ def _without_cosmic_rays(science: _Side, reference: _Side, psf: Psf) -> _Side:
     hits = find_cosmic_rays(image, science.background, psf.fwhm)
     # a hit on a star is rare, a star core taken for a hit is not
     static = reference.data > 10.0 * reference.rms
-    image = science.image
-    return _Side(
-        image.replace(mask=mark(image.mask, hits & ~static, "COSMIC_RAY")),
-        science.background,
-        science.variance_scale,
-    )
+    return science.marked(hits & ~static, "COSMIC_RAY")
 
 
 def _without_ghosts(science: _Side, reference: _Side, flux_ratio: float) -> _Side:
@@ -206,18 +208,14 @@ def _without_ghosts(science: _Side, reference: _Side, flux_ratio: float) -> _Sid
     residual = science.data - flux_ratio * reference.data
     rms = np.hypot(science.rms, flux_ratio * reference.rms)
     ghosts = find_ghosts(residual, rms, science.image.bad | reference.image.bad)
-    image = science.image
-    return _Side(
-        image.replace(mask=mark(image.mask, ghosts, "GHOST")), science.background, science.variance_scale
-    )
+    return science.marked(ghosts, "GHOST")
 
 
 def _correlation(side: _Side) -> np.ndarray | None:
     """Return the noise correlation measured on blank sky, else the one derived earlier."""
-    blank = blank_pixels(side.data, side.image.bad, side.rms)
-    if blank.sum() < 5000:
+    if side.blank.sum() < 5000:
         return side.image.noise_correlation
-    return correlation_of(side.data, blank, side.rms)
+    return correlation_of(side.data, side.blank, side.rms)
 
 
 def _match(

@@ -87,8 +87,8 @@ def embed(stamp: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def fill_bad(data: np.ndarray, bad: np.ndarray) -> np.ndarray:
     """Replace bad pixels by a weighted mean of the good ones around them.
 
-    The weights are a Gaussian of 1.5 pixels; where that reaches no good pixel, ever wider box
-    means are taken, up to 63 pixels. What is left is set to zero, the background.
+    The weights are a Gaussian of 1.5 pixels; where that reaches no good pixel the mean of the
+    cell of 16, then of 64 pixels is taken. What is left is set to zero, the background.
 
     Parameters
     ----------
@@ -98,21 +98,31 @@ def fill_bad(data: np.ndarray, bad: np.ndarray) -> np.ndarray:
     bad
         Boolean image of the pixels to replace.
     """
-    from scipy.ndimage import gaussian_filter, uniform_filter
+    from scipy.ndimage import gaussian_filter
 
     if not bad.any():
         return data
     filled = np.where(bad, 0, data).astype(np.float32)
-    good = (~bad).astype(np.float32)
-    source, left = filled.copy(), bad.copy()
-    for size in (0, 15, 63):
-        smooth, weight = (
-            uniform_filter(image, size, mode="nearest") if size else gaussian_filter(image, 1.5, truncate=3.0)
-            for image in (source, good)
-        )
-        usable = left & (weight > 0.05)
-        filled[usable] = smooth[usable] / weight[usable]
-        left &= ~usable
-        if not left.any():
-            break
+    smooth = gaussian_filter(filled, 1.5, truncate=3.0)
+    weight = gaussian_filter((~bad).astype(np.float32), 1.5, truncate=3.0)
+    near = bad & (weight > 0.05)
+    left = bad & ~near
+    if left.any():
+        filled[left] = _cell_mean(filled, bad, 64)[left]
+        by_small = _cell_mean(filled, bad, 16)
+        closer = left & (by_small != 0)
+        filled[closer] = by_small[closer]
+    filled[near] = smooth[near] / weight[near]
     return filled
+
+
+def _cell_mean(data: np.ndarray, bad: np.ndarray, size: int) -> np.ndarray:
+    """Return the mean of the good pixels of each cell, on all its pixels; zero where there is none."""
+    ny, nx = data.shape
+    rows, columns = np.arange(0, ny, size), np.arange(0, nx, size)
+
+    def total(image: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(np.add.reduceat(image, rows, axis=0), columns, axis=1)
+
+    mean = total(np.where(bad, 0, data)) / np.maximum(total((~bad).astype(np.float32)), 1.0)
+    return np.repeat(np.repeat(mean, size, axis=0)[:ny], size, axis=1)[:, :nx]

@@ -152,7 +152,8 @@ def select_stars(
         Half-width of the accepted range of radii, relative.
 
     min_count
-        Where there are fewer stars than this, those with bad pixels in them are taken as well.
+        Where there are fewer stars than this, those with bad pixels in them are taken as well,
+        then those with neighbours at half the distance: few stars, or too many.
 
     Returns
     -------
@@ -164,8 +165,11 @@ def select_stars(
     good = _is_regular(sources, shape, margin, min_snr, saturation)
     clean = good & ~sources.touched
     distance = 2.0 * sources.aperture if isolation is None else isolation
-    chosen = _isolated_stars(sources, clean, width, distance)
-    return chosen if len(chosen) >= min_count else _isolated_stars(sources, good, width, distance)
+    for candidates, separation in ((clean, distance), (good, distance), (good, 0.5 * distance)):
+        chosen = _isolated_stars(sources, candidates, width, separation)
+        if len(chosen) >= min_count:
+            break
+    return chosen
 
 
 def _is_regular(
