@@ -25,7 +25,7 @@ from astrid_assets.assets.common import (
 from astrid_assets.assets.config import ImagesConfig, ObservationsConfig, ReferencesConfig
 from astrid_assets.assets.streaming import Report, Work, stream
 from astrid_assets.checks.specs import check_results, check_specs
-from astrid_assets.clock import now_mjd
+from astrid_assets.clock import now_mjd, simulated_now
 from astrid_assets.errors import ArchiveUnavailableError
 from astrid_assets.fields import Field, get_field
 from astrid_assets.storage.ledger import write_metadata
@@ -72,7 +72,6 @@ def observations(context: dg.AssetExecutionContext, config: ObservationsConfig) 
         raise ArchiveUnavailableError("; ".join(f"{q.archive}: {q.reason}" for q in failed))
     changed = _changed(previous, found.table)
     write_metadata(sky_field.name, store, changed, newer={"observations": found.table})
-    now = None if sky_field.science_window.end_mjd else now_mjd()
     return dg.MaterializeResult(
         value=found.table,
         metadata={
@@ -80,8 +79,15 @@ def observations(context: dg.AssetExecutionContext, config: ObservationsConfig) 
             "seconds": round(time.perf_counter() - started, 3),
         },
         data_version=dg.DataVersion(manifest_digest(found.table)),
-        check_results=list(check_results("observations", found.table, now_mjd=now)),
+        check_results=list(check_results("observations", found.table, now_mjd=_now(sky_field))),
     )
+
+
+def _now(sky_field: Field) -> float | None:
+    """Return the time that the field's newest exposure is compared with; None where its window is closed."""
+    if sky_field.science_window.end_mjd is not None:
+        return None
+    return simulated_now() if "simulated" in sky_field.archives else now_mjd()
 
 
 def _changed(previous: pa.Table | None, table: pa.Table) -> set[str]:
@@ -93,27 +99,27 @@ def _changed(previous: pa.Table | None, table: pa.Table) -> set[str]:
 
 def _observation_metadata(found: Plan, n_new: int) -> dict[str, Any]:
     counts = found.funnel
+    nowhere = all(q.state == "not_built" for q in found.queries)
+    note = {"note": "nothing was searched: no archive of this field is built yet"} if nowhere else {}
     funnel = "\n".join(f"| {name} | {count} |" for name, count in counts.items())
     searches = "\n".join(
         f"| {q.archive} | {q.state} | {q.n_rows} | {q.reason or ''} |" for q in found.queries
     )
     return {
         "n_exposures": counts["offered"],
-    nowhere = all(q.state == "not_built" for q in found.queries)
-    note = {"note": "nothing was searched: no archive of this field is built yet"} if nowhere else {}
         "n_selected": counts["selected science exposures"],
         "n_references": counts["selected reference exposures"],
         "n_deferred": counts["deferred"],
         "n_rejected": sum(n for name, n in counts.items() if name.startswith("rejected")),
         "n_failed": sum(q.state == "failed" for q in found.queries),
         "n_new": n_new,
+        **note,
         "funnel": dg.MetadataValue.md(f"| exposures | number |\n| --- | --- |\n{funnel}"),
         "searches": dg.MetadataValue.md(
             f"| archive | state | exposures | reason |\n| --- | --- | --- | --- |\n{searches}"
         ),
     }
 
-        **note,
 
 @dg.asset(
     **_SHARED,

@@ -34,7 +34,10 @@ def run_tags() -> dict[str, str]:
 
 
 def reap(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs of this host as failed whose process is gone, and free their concurrency slots.
+    """Mark runs of this host as failed whose process is gone, and free the slots of all dead runs.
+
+    Slots may also be held by runs that others have marked as failed: Dagster itself, when it sees the
+    process that it launched end, leaves them for a minute or for ever.
 
     Returns
     -------
@@ -48,10 +51,23 @@ def reap(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_failed(
                 run, message="The process of the run is gone (killed); ended by the reaper."
             )
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             forget_run(run.run_id)
             ended.append(run.run_id)
+    _free_slots(instance)
     return ended
+
+
+def _free_slots(instance: dg.DagsterInstance) -> None:
+    """Free the concurrency slots of runs that have ended."""
+    events = instance.event_log_storage
+    if not events.supports_global_concurrency_limits:
+        return
+    for key in events.get_concurrency_keys():
+        info = events.get_concurrency_info(key)
+        for run_id in {holder.run_id for holder in (*info.claimed_slots, *info.pending_steps)}:
+            run = instance.get_run_by_id(run_id)
+            if run is None or run.is_finished:
+                events.free_concurrency_slots_for_run(run_id)
 
 
 def _is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun, created: float) -> bool:

@@ -34,7 +34,7 @@ def test_every_asset_has_options():
 @pytest.mark.parametrize(
     ("config", "function", "left_out"),
     [
-        (ReferencesConfig, science.coadd, {"images"}),
+        (ReferencesConfig, science.coadd, {"images", "assume_aligned"}),
         (AlignConfig, science.align, {"science", "reference", "assume_aligned"}),
         (NormalizeConfig, science.normalize, {"pair"}),
         (CandidatesConfig, science.detect, {"difference", "pair"}),

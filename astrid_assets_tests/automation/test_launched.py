@@ -31,7 +31,7 @@ tiny:
   bands: [r]
   science_window: {start: 2025-09-01}
   reference_window: {end: 2025-03-01}
-  simulated: {seed: 3, shape: [512, 512], dirt: false, corrupt: false, max_epochs_per_band: 4}
+  simulated: {seed: 3, shape: [256, 256], dirt: false, corrupt: false, max_epochs_per_band: 4}
 """
 
 INSTANCE = """
@@ -48,7 +48,12 @@ def daemon() -> Iterator[subprocess.Popen]:
     (dagster_home() / "fields.yaml").write_text(FIELDS)
     (dagster_home() / "dagster.yaml").write_text(INSTANCE)
     pin_simulated_clock(DEMO_CLOCK)
-    command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-m", "astrid_assets.definitions"]
+    command = [
+        str(Path(sys.executable).with_name("dagster-daemon")),
+        "run",
+        "-m",
+        "astrid_assets.definitions",
+    ]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

@@ -67,6 +67,17 @@ def test_a_run_that_left_its_lock_behind_is_ended_and_its_slots_are_freed(
     assert reap(instance) == []
 
 
+def test_slots_of_a_run_that_dagster_itself_saw_fail_are_freed(instance: dg.DagsterInstance):
+    dead, alive = started(instance), started(instance, **run_tags())
+    events = instance.event_log_storage
+    events.set_concurrency_slots("archive", 2)
+    for run in (dead, alive):
+        assert events.claim_concurrency_slot("archive", run.run_id, "science_images").is_claimed
+    instance.report_run_failed(dead)
+    assert reap(instance) == []
+    assert {slot.run_id for slot in events.get_concurrency_info("archive").claimed_slots} == {alive.run_id}
+
+
 def test_a_run_killed_before_it_took_its_lock_is_known_by_its_tags(
     instance: dg.DagsterInstance, dead_pid: int
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -56,10 +57,23 @@ def digests() -> dict[str, str]:
     return {asset: manifest_digest(Store().manifest(asset, "tiny")) for asset in ASSETS}
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSummary]:
+    """The home of an instance in which the field ran once."""
+    home = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(home))
+        patch.delenv("ASTRID_DATA", raising=False)
+        registry(TINY, UNBUILT)
+        return home, run()
+
+
 @pytest.fixture
-def first(monkeypatch: pytest.MonkeyPatch) -> RunSummary:
-    registry(TINY, UNBUILT)
-    return run()
+def first(built: tuple[Path, RunSummary]) -> RunSummary:
+    """The first run of the field, in an instance of the test's own."""
+    home, summary = built
+    shutil.copytree(home, dagster_home(), dirs_exist_ok=True)
+    return summary
 
 
 def test_the_first_run_brings_the_field_to_its_candidates(first: RunSummary):
