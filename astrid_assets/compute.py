@@ -12,6 +12,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
 import sys
 import threading
@@ -106,6 +107,9 @@ def shut_down() -> None:
 
 
 atexit.register(shut_down)
+# a process that multiprocessing started (a run that Dagster launched) waits for its own children
+# before anything of atexit: the workers have to be gone by then
+multiprocessing.util.Finalize(None, shut_down, exitpriority=100)
 
 
 def _call(function: Callable[[Task], Result], task: Task) -> Outcome[Task, Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import select
 import signal
@@ -74,6 +75,21 @@ def _ends(pid: int, *, within_ms: int = 10_000) -> bool:
     ended = bool(poll.poll(within_ms))
     os.close(handle)
     return ended
+
+
+def test_a_process_that_multiprocessing_started_ends_with_its_workers():
+    """Dagster launches runs in such processes; they must not wait for their own workers for ever."""
+    # enough to do that both workers are there when it ends
+    work = (
+        "list(__import__('astrid_assets.compute').compute."
+        "run_exposures(eval, ['sum(range(10**6))'] * 100, workers=2))"
+    )
+    process = multiprocessing.get_context("spawn").Process(target=eval, args=(work,))
+    process.start()
+    process.join(60)
+    ended = process.exitcode
+    process.kill()
+    assert ended == 0
 
 
 def test_the_number_of_workers_comes_from_the_environment_or_the_machine(monkeypatch: pytest.MonkeyPatch):
