@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["BAD_BITS", "MASK_PLANES", "MaskPlane", "bits", "describe", "names", "reference_mask"]
+__all__ = [
+    "BAD_BITS",
+    "HOLLOW_BITS",
+    "MASK_PLANES",
+    "MaskPlane",
+    "bits",
+    "describe",
+    "names",
+    "reference_mask",
+]
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,10 @@ def bits(*plane_names: str) -> np.int32:
 
 BAD_BITS: np.int32 = bits(*(p.name for p in MASK_PLANES.values() if p.bad))
 """Bits of all planes whose pixels are not to be trusted."""
+
+
+HOLLOW_BITS: np.int32 = BAD_BITS & ~bits("GHOST", "SPIKE", "REF_GHOST", "REF_SPIKE")
+"""Bits of the planes whose pixel values say nothing about the sky; under extra light they still do."""
 
 
 def reference_mask(mask: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from astrid_assets.images.pairs import AlignedPair
 from astrid_assets.science.background import Background, robust_std
 from astrid_assets.science.resample import embed
 
-__all__ = ["find_cosmic_rays", "find_ghosts", "find_saturation", "halo_flux", "mark"]
+__all__ = ["find_bad_lines", "find_cosmic_rays", "find_ghosts", "find_saturation", "halo_flux", "mark"]
 
 
 def mark(mask: np.ndarray, where: np.ndarray, plane: str) -> np.ndarray:
@@ -62,7 +62,8 @@ def find_ghosts(
         Noise of its pixels.
 
     bad
-        Boolean image of pixels not to be trusted.
+        Boolean image of pixels to leave out; cells with less than a quarter of their pixels
+        are not judged.
 
     threshold
         Significance of a cell, sigma.
@@ -79,9 +80,10 @@ def find_ghosts(
     normal = np.where(bad, np.nan, residual / rms)[: rows * GHOST_CELL, : columns * GHOST_CELL]
     cells = normal.reshape(rows, GHOST_CELL, columns, GHOST_CELL).swapaxes(1, 2).reshape(rows, columns, -1)
     usable = np.isfinite(cells).sum(axis=2)
-    level = np.nanmedian(np.where(usable[..., None] > 0, cells, 0.0), axis=2)
+    judged = usable >= GHOST_CELL**2 // 4
+    level = np.nanmedian(np.where(judged[..., None], cells, 0.0), axis=2)
     # the error of a median is 1.25 times that of a mean
-    significance = level * np.sqrt(np.maximum(usable, 1)) / 1.25
+    significance = level * np.sqrt(usable) / 1.25
     # the mesh of the background leaves a little structure everywhere
     significance /= max(1.0, robust_std(significance))
     groups, _ = ndimage.label(significance > threshold, structure=np.ones((3, 3), int))
@@ -93,6 +95,46 @@ def find_ghosts(
         glowing, np.ones((GHOST_CELL, GHOST_CELL), bool)
     )
     return whole
+
+
+LINE_SEGMENT = 256
+"""Length of the pieces of rows and columns that are tested, pixels."""
+
+
+def find_bad_lines(
+    residual: np.ndarray, rms: np.ndarray, bad: np.ndarray, *, threshold: float = 6.0
+) -> np.ndarray:
+    """Find bad rows and columns: lines of pixels that differ from their neighbours all along.
+
+    The median of each piece of 256 pixels is compared with the medians of the 15 lines around
+    it. A fault too small to see in a pixel shows in the median, and in every matched filter.
+
+    Parameters
+    ----------
+    residual, rms, bad
+        As for `find_ghosts`.
+
+    threshold
+        Significance of a piece, sigma.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean image.
+    """
+    normal = np.where(bad, np.nan, residual / rms)
+    found = np.zeros(residual.shape, bool)
+    for values, marked in ((normal, found), (normal.T, found.T)):
+        for start in range(0, len(values), LINE_SEGMENT):
+            piece = values[start : start + LINE_SEGMENT]
+            usable = np.isfinite(piece).sum(axis=0)
+            level = np.nanmedian(np.where(usable > 0, piece, 0.0), axis=0)
+            level -= ndimage.median_filter(level, 15)
+            # the error of a median is 1.25 times that of a mean
+            significance = np.abs(level) * np.sqrt(usable) / 1.25
+            lines = (significance > threshold) & (usable > LINE_SEGMENT // 4)
+            marked[start : start + LINE_SEGMENT, lines] = True
+    return found
 
 
 HALO_RADIUS = 25

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from astrid_assets.errors import ScienceError
-from astrid_assets.images.masks import BAD_BITS, bits, reference_mask
+from astrid_assets.images.masks import BAD_BITS, HOLLOW_BITS, bits, reference_mask
 from astrid_assets.images.pairs import AlignedPair, Difference, Normalization
 from astrid_assets.images.psf import Psf
 from astrid_assets.science.artifacts import HALO_FRACTION, halo_flux
@@ -171,7 +171,7 @@ class _Inputs:
     @classmethod
     def of(cls, pair: AlignedPair) -> _Inputs:
         """Fill bad pixels, of either side on both, and add borders of sky."""
-        bad = pair.science.bad | pair.reference.bad
+        bad = ((pair.science.mask | pair.reference.mask) & HOLLOW_BITS) != 0
         norm = pair.normalization
         planes = []
         for image, rms in ((pair.science, norm.science_sky_rms), (pair.reference, norm.reference_sky_rms)):

@@ -11,7 +11,13 @@ from astrid_assets.errors import PhotometryError, PsfError
 from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.pairs import AlignedPair, Normalization
 from astrid_assets.images.psf import Psf, polynomial_terms
-from astrid_assets.science.artifacts import find_cosmic_rays, find_ghosts, find_saturation, mark
+from astrid_assets.science.artifacts import (
+    find_bad_lines,
+    find_cosmic_rays,
+    find_ghosts,
+    find_saturation,
+    mark,
+)
 from astrid_assets.science.background import Background, estimate_background, excess_scatter, robust_std
 from astrid_assets.science.comparison import Comparison, compare_sources
 from astrid_assets.science.noise import blank_pixels, correlation_of, has_counts, variance_model
@@ -112,7 +118,7 @@ def normalize(
         sources.y[chosen],
     )
     normalization = _match(pair, science, reference, comparison, flux_ratio)
-    science = _without_ghosts(science, reference, normalization.flux_ratio)
+    science = _without_faults(science, reference, normalization.flux_ratio)
     return pair.replace(
         science=science.image.replace(psf=psf_s, noise_correlation=_correlation(science)),
         reference=reference.image.replace(psf=psf_r, noise_correlation=_correlation(reference)),
@@ -203,12 +209,15 @@ def _without_cosmic_rays(science: _Side, reference: _Side, psf: Psf) -> _Side:
     return science.marked(hits & ~static, "COSMIC_RAY")
 
 
-def _without_ghosts(science: _Side, reference: _Side, flux_ratio: float) -> _Side:
-    """Mask smooth light that only the science image shows."""
+def _without_faults(science: _Side, reference: _Side, flux_ratio: float) -> _Side:
+    """Mask bad rows and columns and smooth light that only the science image shows."""
     residual = science.data - flux_ratio * reference.data
     rms = np.hypot(science.rms, flux_ratio * reference.rms)
-    ghosts = find_ghosts(residual, rms, science.image.bad | reference.image.bad)
-    return science.marked(ghosts, "GHOST")
+    bad = science.image.bad | reference.image.bad
+    lines = find_bad_lines(residual, rms, bad)
+    # the PSFs are not matched here: whatever the reference shows leaves rings
+    ghosts = find_ghosts(residual, rms, bad | lines | ~reference.blank)
+    return science.marked(lines, "BAD").marked(ghosts, "GHOST")
 
 
 def _correlation(side: _Side) -> np.ndarray | None:

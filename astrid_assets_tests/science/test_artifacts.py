@@ -6,7 +6,13 @@ import numpy as np
 from astrid_assets.images import MaskedImage
 from astrid_assets.images.masks import bits
 from astrid_assets.science import detect, zogy
-from astrid_assets.science.artifacts import find_cosmic_rays, find_ghosts, find_saturation, mark
+from astrid_assets.science.artifacts import (
+    find_bad_lines,
+    find_cosmic_rays,
+    find_ghosts,
+    find_saturation,
+    mark,
+)
 from astrid_assets.science.background import estimate_background
 from astrid_assets_tests.science.sky import SKY, draw, expose, known_pair
 
@@ -66,6 +72,20 @@ def test_a_trail_is_flagged_and_a_transient_beside_it_is_not():
     assert artifact[near].tolist() == [""]
     assert (artifact[~near] != "").all()
     assert "streak" in artifact
+
+
+def test_faint_bad_columns_and_rows_are_found():
+    rng = np.random.default_rng(6)
+    residual = rng.normal(0, 5, (400, 520))
+    draw(residual, rng.uniform(0, 520, 60), rng.uniform(0, 400, 60), np.full(60, 3000.0), 2.4)
+    rms, clean = np.full(residual.shape, 5.0), np.zeros(residual.shape, bool)
+    assert not find_bad_lines(residual, rms, clean).any()
+    residual[:, 100] -= 5.0
+    residual[300, 256:] += 5.0
+    found = find_bad_lines(residual, rms, clean)
+    assert found[:, 100].all()
+    assert found[300, 256:512].all()
+    assert found.sum() <= 400 + 264
 
 
 def test_marking_makes_a_copy():
