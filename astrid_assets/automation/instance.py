@@ -15,16 +15,24 @@ if TYPE_CHECKING:
 
 __all__ = ["open_instance"]
 
+_NO_CAPTURE = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+
 
 @contextmanager
 def open_instance() -> Iterator[dg.DagsterInstance]:
-    """Open the instance of ``DAGSTER_HOME``, the one that the UI shows."""
+    """Open the instance of ``DAGSTER_HOME``, the one that the UI shows.
+
+    Dagster's capture of what steps print is left out: it takes the terminal away from the progress bar
+    and starts four processes a run.
+    """
     import dagster as dg
+    from dagster._core.instance import InstanceRef
 
     home = dagster_home()
     home.mkdir(parents=True, exist_ok=True)
     os.environ["DAGSTER_HOME"] = str(home)
-    with _few_disk_flushes(), dg.DagsterInstance.get() as instance:
+    ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NO_CAPTURE})
+    with _few_disk_flushes(), dg.DagsterInstance.from_ref(ref) as instance:
         yield instance
 
 

@@ -20,6 +20,7 @@ from astrid_assets.storage.store import Row, Store
 
 if TYPE_CHECKING:
     import dagster as dg
+    from dagster._utils.error import SerializableErrorInfo
 
 __all__ = ["FieldRun", "Progress", "RunSummary", "run_fields"]
 
@@ -126,6 +127,9 @@ def run_fields(
     ------
     ConfigurationError
         A field or an asset is unknown.
+
+    KeyboardInterrupt
+        The user stopped it; exposures that were done are kept.
     """
     started = time.perf_counter()
     fields = [get_field(name) for name in names]
@@ -243,6 +247,9 @@ def _run(
     finally:
         streaming.progress.reset(token)
     events = result.all_events
+    if any(e.cls_name == "DagsterExecutionInterruptedError" for e in _errors(events)):
+        # Dagster made a failed run of it; the next field must not start
+        raise KeyboardInterrupt
     return FieldRun(
         name=sky_field.name,
         status="ok" if result.success else "failed",
@@ -300,16 +307,23 @@ def _checks(events: Sequence[dg.DagsterEvent]) -> dict[str, int]:
     return dict(counts)
 
 
-def _error(events: Sequence[dg.DagsterEvent]) -> str:
-    """Return the first error of a run in one line: which asset, and the innermost cause."""
+def _errors(events: Sequence[dg.DagsterEvent]) -> Iterator[SerializableErrorInfo]:
+    """Yield the innermost cause of each error of a run, in order."""
     for event in events:
         error = getattr(event.event_specific_data, "error", None)
+        while error is not None and error.cause is not None:
+            error = error.cause
         if error is not None:
-            while error.cause is not None:
-                error = error.cause
-            where = f"{event.step_key}: " if event.step_key else ""
-            return where + " ".join(_message(error.message).split())[:500]
-    return "the run failed; look at its events in the UI"
+            yield error
+
+
+def _error(events: Sequence[dg.DagsterEvent]) -> str:
+    """Return the first error of a run in one line: which step, and the innermost cause."""
+    failed = next((e for e in events if getattr(e.event_specific_data, "error", None) is not None), None)
+    if failed is None:
+        return "the run failed; look at its events in the UI"
+    where = f"{failed.step_key}: " if failed.step_key else ""
+    return where + " ".join(_message(next(_errors([failed])).message).split())[:500]
 
 
 def _message(text: str) -> str:
