@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -26,6 +27,7 @@ from astrid_assets.assets.config import ImagesConfig, ObservationsConfig, Refere
 from astrid_assets.assets.streaming import Report, Work, stream
 from astrid_assets.checks.specs import check_results, check_specs
 from astrid_assets.clock import now_mjd, simulated_now
+from astrid_assets.compute import run_exposures
 from astrid_assets.errors import ArchiveUnavailableError
 from astrid_assets.fields import Field, get_field
 from astrid_assets.storage.ledger import write_metadata
@@ -64,7 +66,7 @@ def observations(context: dg.AssetExecutionContext, config: ObservationsConfig) 
     started = time.perf_counter()
     sky_field, store = get_field(context.partition_key), Store()
     previous = store.manifest("observations", sky_field.name)
-    found = plan(sky_field, previous=previous)
+    found = _search(sky_field, previous)
     failed = [q for q in found.queries if q.state == "failed"]
     for query in failed:
         context.log.warning(f"search of archive {query.archive} failed: {query.reason}")
@@ -81,6 +83,14 @@ def observations(context: dg.AssetExecutionContext, config: ObservationsConfig) 
         data_version=dg.DataVersion(manifest_digest(found.table)),
         check_results=list(check_results("observations", found.table, now_mjd=_now(sky_field))),
     )
+
+
+def _search(sky_field: Field, previous: pa.Table | None) -> Plan:
+    """Search in a worker, which has the libraries of the archives at hand."""
+    outcome = next(run_exposures(partial(plan, previous=previous), [sky_field]))
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.result
 
 
 def _now(sky_field: Field) -> float | None:
