@@ -219,6 +219,6 @@ def find_cosmic_rays(
         fsmode="convolve",
         psfmodel="moffat",
         psffwhm=float(psf_fwhm),
-        psfsize=7,
+        psfsize=5,
     )
     return hits

@@ -48,7 +48,7 @@ def robust_std(values: np.ndarray) -> float:
 
 
 def estimate_background(
-    data: np.ndarray, bad: np.ndarray, *, box: int = 64, filter_size: int = 3
+    data: np.ndarray, bad: np.ndarray, *, box: int = 64, filter_size: int = 3, refine: bool = True
 ) -> Background:
     """Estimate the sky on a mesh.
 
@@ -70,6 +70,9 @@ def estimate_background(
     filter_size
         Side of the median filter over the mesh, in cells.
 
+    refine
+        Whether to make the second mesh; to find bright sources the first one does.
+
     Raises
     ------
     ScienceError
@@ -83,6 +86,8 @@ def estimate_background(
     cell = max(8, min(box, min(data.shape) // 3))
     settings = {"bw": cell, "bh": cell, "fw": filter_size, "fh": filter_size}
     first = sep.Background(clean, mask=bad, **settings)
+    if not refine:
+        return Background(first.back(), first.rms())
     sources = _source_pixels(clean - first.back(), bad, first.globalrms)
     if np.mean(sources | bad) > 0.8:
         return Background(first.back(), first.rms())

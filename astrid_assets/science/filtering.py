@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import fft, ndimage
@@ -114,7 +115,7 @@ def subtract(pair: AlignedPair, make_filters: MakeFilters, *, method: str, psf_s
             planes[name][tile.core] = values
     psf = _difference_psf(inputs, make_filters, psf_size, pair.science.shape)
     mask = _difference_mask(pair, psf.fwhm)
-    halo = HALO_FRACTION * halo_flux(pair) > HALO_SIGNIFICANCE * planes["flux_error"]
+    halo = HALO_FRACTION * inputs.halo > HALO_SIGNIFICANCE * planes["flux_error"]
     mask[halo] |= bits("NEAR_BRIGHT_STAR")
     science = pair.science
     return Difference(
@@ -165,10 +166,12 @@ class _Inputs:
     variance_reference: np.ndarray
     sky_science: np.ndarray
     sky_reference: np.ndarray
+    halo: np.ndarray
     pair: AlignedPair
     normalization: Normalization
 
     @classmethod
+    @lru_cache(maxsize=1)  # zogy and classic of one pair follow each other
     def of(cls, pair: AlignedPair) -> _Inputs:
         """Fill bad pixels, of either side on both, and add borders of sky."""
         bad = ((pair.science.mask | pair.reference.mask) & HOLLOW_BITS) != 0
@@ -183,7 +186,7 @@ class _Inputs:
             variance = np.where(bad, typical, image.variance)
             planes.append((_pad(data, 0.0), _pad(variance, typical), _pad(_sky_variance(variance), typical)))
         (n, v_n, s_n), (r, v_r, s_r) = planes
-        return cls(n, r, v_n, v_r, s_n, s_r, pair, norm)
+        return cls(n, r, v_n, v_r, s_n, s_r, halo_flux(pair), pair, norm)
 
 
 def _sky_variance(variance: np.ndarray) -> np.ndarray:

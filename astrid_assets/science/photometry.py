@@ -182,7 +182,7 @@ def _common_sources(science: _Side, reference: _Side) -> tuple[Sources, np.ndarr
     bad = science.image.bad | reference.image.bad
     # the reference is usually the deeper image: it tells stars from galaxies, and shows faint neighbours
     theirs = find_sources(reference.data, reference.rms, bad)
-    ours = find_sources(science.data, science.rms, bad, threshold=3.0)
+    ours = find_sources(science.data, science.rms, bad)
     star = np.zeros(len(theirs), bool)
     star[select_stars(theirs, science.image.shape, saturation=reference.image.saturation)] = True
     common = np.zeros(len(theirs), bool)

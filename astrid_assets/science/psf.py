@@ -57,8 +57,8 @@ def measure_psf(
     *,
     size: int | None = None,
     max_order: int = 2,
-    max_stars: int = 150,
-    iterations: int = 4,
+    max_stars: int = 120,
+    iterations: int = 3,
 ) -> Psf:
     """Measure an empirical PSF that varies as a polynomial over the image.
 

@@ -182,9 +182,9 @@ def _require_agreement(n_matched: int, n_possible: int, search_radius: float) ->
 
 def _positions(image: MaskedImage) -> Sources:
     """Return the unsaturated, unblended sources of an image, brightest first."""
-    background = estimate_background(image.data, image.bad)
+    background = estimate_background(image.data, image.bad, refine=False)
     data = image.data - background.level
-    sources = find_sources(data, background.rms, image.bad, limit=1500)
+    sources = find_sources(data, background.rms, image.bad, threshold=7.0, limit=1500)
     good = ~sources.flagged & ~sources.touched & (sources.snr > 15.0)
     if image.saturation is not None:
         good &= sources.peak < 0.8 * (image.saturation - background.median)

@@ -162,8 +162,10 @@ def warp(image: MaskedImage, pixels: PixelMap, *, wcs: WCS | None = None) -> Mas
     scale = pixels.area if per_pixel else np.float32(1.0)
     variance = None
     if image.variance is not None:
-        smooth_variance = fill_bad(image.variance, image.bad)
-        variance = _sample(smooth_variance, pixels, n_sub, order=1) * _noise_gain(pixels, n_sub) * scale**2
+        usable = image.variance[~image.bad]
+        typical = np.median(usable[::16]) if usable.size else 0.0
+        known = np.where(image.bad, typical, image.variance).astype(np.float32)
+        variance = _sample(known, pixels, n_sub, order=1) * _noise_gain(pixels, n_sub) * scale**2
         variance = np.where(inside, np.maximum(variance, 0), np.nan)
     mask = np.where(inside, _warp_mask(image.mask, pixels), bits("NO_DATA")).astype(np.int32)
     return image.replace(
