@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy import fft, ndimage
 
@@ -175,6 +177,7 @@ def find_cosmic_rays(
     background: Background,
     psf_fwhm: float,
     *,
+    suspects: np.ndarray | None = None,
     threshold: float = 5.0,
     contrast: float = 3.0,
 ) -> np.ndarray:
@@ -191,6 +194,10 @@ def find_cosmic_rays(
     psf_fwhm
         Seeing in pixels; the fine structure of stars is told from it.
 
+    suspects
+        Boolean image of pixels that may be hit; only cells of 64 pixels that hold one are
+        searched. All by default.
+
     threshold
         Laplacian significance of a hit.
 
@@ -202,14 +209,50 @@ def find_cosmic_rays(
     numpy.ndarray
         Boolean image.
     """
+    planes = (
+        np.where(image.bad, background.level, image.data).astype(np.float32),
+        image.bad,
+        background.level.astype(np.float32),
+        np.where(image.bad, background.rms**2, image.variance).astype(np.float32),
+    )
+    hits = np.zeros(image.shape, bool)
+    for core, wide, inner in _cells(image.shape):
+        if suspects is None or suspects[core].any():
+            part = (np.ascontiguousarray(plane[wide]) for plane in planes)
+            hits[core] = _laplacian_hits(*part, psf_fwhm, threshold, contrast)[inner]
+    return hits
+
+
+def _cells(
+    shape: tuple[int, int], *, size: int = 64, border: int = 8
+) -> Iterator[tuple[tuple[slice, ...], ...]]:
+    """Yield cells of an image, each with a border, and the place of the cell within that."""
+    for y in range(0, shape[0], size):
+        for x in range(0, shape[1], size):
+            ends = (min(y + size, shape[0]), min(x + size, shape[1]))
+            starts = (max(y - border, 0), max(x - border, 0))
+            wide = (slice(starts[0], ends[0] + border), slice(starts[1], ends[1] + border))
+            inner = (slice(y - starts[0], ends[0] - starts[0]), slice(x - starts[1], ends[1] - starts[1]))
+            yield (slice(y, ends[0]), slice(x, ends[1])), wide, inner
+
+
+def _laplacian_hits(
+    data: np.ndarray,
+    bad: np.ndarray,
+    level: np.ndarray,
+    variance: np.ndarray,
+    psf_fwhm: float,
+    threshold: float,
+    contrast: float,
+) -> np.ndarray:
+    """Return the cosmic rays of one cell."""
     import astroscrappy
 
-    data = np.ascontiguousarray(np.where(image.bad, background.level, image.data), np.float32)
     hits, _ = astroscrappy.detect_cosmics(
         data,
-        inmask=image.bad,
-        inbkg=np.ascontiguousarray(background.level, np.float32),
-        invar=np.ascontiguousarray(np.where(image.bad, background.rms**2, image.variance), np.float32),
+        inmask=bad,
+        inbkg=level,
+        invar=variance,
         satlevel=np.inf,
         sigclip=threshold,
         sigfrac=0.3,

@@ -194,7 +194,7 @@ def _sky_variance(variance: np.ndarray) -> np.ndarray:
     ny, nx = variance.shape
     cells = [max(1, n // 64) for n in (ny, nx)]
     rows, columns = (np.array_split(np.arange(n), c) for n, c in zip((ny, nx), cells, strict=True))
-    coarse = np.array([[np.percentile(variance[np.ix_(r, c)], 30) for c in columns] for r in rows])
+    coarse = np.array([[np.percentile(variance[np.ix_(r[::3], c[::3])], 30) for c in columns] for r in rows])
     zoom = ndimage.zoom(coarse, (ny / cells[0], nx / cells[1]), order=1, grid_mode=True, mode="nearest")
     return zoom.astype(np.float32)
 

@@ -203,9 +203,10 @@ def _common_sources(science: _Side, reference: _Side) -> tuple[Sources, np.ndarr
 def _without_cosmic_rays(science: _Side, reference: _Side, psf: Psf) -> _Side:
     """Mask cosmic rays; what the reference shows as well is a star."""
     image = science.image.replace(data=science.data + science.background.level)
-    hits = find_cosmic_rays(image, science.background, psf.fwhm)
     # a hit on a star is rare, a star core taken for a hit is not
     static = reference.data > 10.0 * reference.rms
+    suspects = (science.data > 5.0 * science.rms) & ~static & ~science.image.bad
+    hits = find_cosmic_rays(image, science.background, psf.fwhm, suspects=suspects)
     return science.marked(hits & ~static, "COSMIC_RAY")
 
 

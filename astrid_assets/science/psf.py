@@ -57,7 +57,7 @@ def measure_psf(
     *,
     size: int | None = None,
     max_order: int = 2,
-    max_stars: int = 120,
+    max_stars: int = 100,
     iterations: int = 3,
 ) -> Psf:
     """Measure an empirical PSF that varies as a polynomial over the image.
