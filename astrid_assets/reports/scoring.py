@@ -15,6 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,10 +160,17 @@ def score(sky_fields: Iterable[str], *, store: Store | None = None) -> dict[str,
     store
         Where the results lie; the default place if None.
     """
+    from astrid_assets.compute import run_exposures
     from astrid_assets.storage import Store
 
-    store = store or Store()
-    return summarise([score_field(store, name) for name in sky_fields])
+    names = list(sky_fields)
+    outcomes = list(run_exposures(partial(score_field, store or Store()), names))
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    # as they were asked for, not as they came
+    scores = {outcome.task: outcome.result for outcome in outcomes}
+    return summarise([scores[name] for name in names])
 
 
 def score_field(store: Store, sky_field: str) -> FieldScore:

@@ -28,7 +28,7 @@ __all__ = ["Filters", "Spectra", "subtract"]
 TILE = 256
 """Side of a tile, pixels: the PSF varies by less than 1 % over it for 10 % over a ZTF quadrant."""
 
-BORDER = 40
+BORDER = 32
 """Border of a tile, pixels: the filters have died away within it."""
 
 BAND = (0.35, 0.48)
