@@ -72,12 +72,27 @@ def _fetch(task: Task, row: Row, folder: str) -> _Fetched:
         place.mkdir()
         main, sha256 = _download(task, exposure, place)
         image = _described(read_image(main, survey=exposure.survey, **_assumed(task)), row, sha256)
+        _require_complete(image, main.name)
         names = [main, *sorted(p for p in place.rglob("*") if p.is_file() and p != main)]
         files = {f"{folder}/{p.relative_to(place).as_posix()}": p.stat().st_size for p in names}
         # the old row goes first: from here on its files may be other ones
         store.discard(task.steps[0].asset, task.job.sky_field.name, task.work.row["exposure_id"])
         store.adopt(place, folder)
     return _Fetched(image, files, sha256)
+
+
+_REQUIRED_WORDS = {"wcs": "world coordinates", "mjd_mid": "time of observation", "zeropoint": "zero point"}
+
+
+def _require_complete(image: MaskedImage, filename: str) -> None:
+    """Refuse a file whose header lacks what every file of its survey has."""
+    from astrid_assets.surveys import load_profile
+
+    missing = [name for name in load_profile(image.survey).required if getattr(image, name) is None]
+    if missing:
+        words = ", ".join(_REQUIRED_WORDS.get(name, name) for name in missing)
+        msg = f"{filename}: the header has no usable {words}, which every {image.survey} file has: broken"
+        raise ImageError(msg)
 
 
 def _download(task: Task, exposure: Exposure, place: Path) -> tuple[Path, str]:

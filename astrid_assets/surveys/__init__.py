@@ -149,6 +149,9 @@ class Profile:
     not_images: tuple[str, ...] = ()
     """Patterns of names of files that are no exposures (catalogues, published differences)."""
 
+    required: tuple[str, ...] = ()
+    """Attributes of `MaskedImage` that every file of the survey has; one without is broken."""
+
     stack_keywords: Mapping[str, Any] = field(default_factory=dict)
     stack_files: tuple[str, ...] = ()
     input_dates: Mapping[str, Any] = field(default_factory=dict)
