@@ -119,6 +119,15 @@ def test_fields_check(astrid, registry):
     assert "did you mean 'small'" in astrid("fields", "check", "smal").err
 
 
+def test_fields_check_reads_the_options_of_assets(astrid, registry):
+    """An option that no asset has is found before a run, not in it."""
+    spoiled = registry.read_text().replace("later:", "  processing: {candidates: {treshold: 4}}\nlater:", 1)
+    registry.write_text(spoiled)
+    answer = astrid("fields", "check")
+    assert answer.status == 1
+    assert "processing.candidates.treshold: unknown option" in answer.err
+
+
 def test_fields_add(astrid, registry):
     """Options become a block of the registry; galactic latitude is warned about."""
     answer = astrid(

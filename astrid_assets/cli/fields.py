@@ -59,10 +59,13 @@ def _runs(field: Field) -> str:
 @json_option
 def check(names: tuple[str, ...], as_json: bool) -> None:
     """Check the registry: errors stop it (status 1), doubts are warnings (status 0)."""
+    from astrid_assets.assets.config import check_processing
     from astrid_assets.fields import check_field, fields_path, get_field, load_fields
 
     registry = load_fields()
     chosen = [get_field(name) for name in names] if names else list(registry.values())
+    for field in chosen:
+        check_processing(field)
     doubts = {field.name: check_field(field, registry.values()) for field in chosen}
     for name, found in doubts.items():
         for doubt in found:
