@@ -74,6 +74,24 @@ def test_a_trail_is_flagged_and_a_transient_beside_it_is_not():
     assert "streak" in artifact
 
 
+def test_a_faint_trail_in_pieces_is_flagged_and_the_bright_source_on_it_is_not():
+    step = np.arange(12)
+    pieces = [(30.0 + 19 * k, 60.0 + 7 * k, 170.0, 0.0) for k in step]
+    strangers = [
+        (60.0, 220.0, 700.0, 0.0),
+        (210.0, 60.0, 250.0, 0.0),
+        (30.0 + 19 * 5.5, 60.0 + 7 * 5.5, 2500.0, 0.0),
+    ]
+    table = detect(zogy(known_pair(size=300, sources=pieces + strangers)))
+    x, y = table["x"].to_numpy(), table["y"].to_numpy()
+    artifact = np.array(table["artifact"].to_pylist())
+    flagged = [artifact[np.hypot(x - a, y - b) < 2].tolist() for a, b, *_ in pieces]
+    assert sum(f == ["streak"] for f in flagged) >= 8
+    assert all(f in (["streak"], []) for f in flagged)
+    for a, b, *_ in strangers:
+        assert artifact[np.hypot(x - a, y - b) < 2].tolist() == [""]
+
+
 def test_faint_bad_columns_and_rows_are_found():
     rng = np.random.default_rng(6)
     residual = rng.normal(0, 5, (400, 520))
