@@ -97,7 +97,7 @@ def detect(
         "max_size": max_size,
         "residual_fraction": residual_fraction,
     }
-    measured["artifact"] = _artifacts(measured, limits)
+    measured["artifact"] = _artifacts(measured, limits, difference.psf.fwhm)
     return _table(difference, measured)
 
 
@@ -279,28 +279,15 @@ def _neighbours(difference: Difference, columns: dict[str, np.ndarray]) -> dict[
             if columns["positive"][i] != columns["positive"][j]:
                 balance = min(strength[i], strength[j]) / max(strength[i], strength[j])
                 dipole[[i, j]] = np.maximum(dipole[[i, j]], balance)
-    return {"dipole": dipole, "_streak": _streaks(difference, columns)}
+    return {"dipole": dipole, "_streak": _long_pieces(columns, difference.psf.fwhm)}
 
 
-def _streaks(difference: Difference, columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Return which candidates belong to a trail.
-
-    A trail shows as a detection much longer than wide, away from masked pixels, or as a row of
-    point-like pieces where it is faint.
-    """
-    masked = (columns["centre_flags"] & BAD_BITS) != 0
-    streak = _long_pieces(columns, difference.psf.fwhm, ~masked)
-    for sign in (True, False):
-        usable = np.flatnonzero(~masked & ~streak & (columns["positive"] == sign))
-        streak[usable] |= _in_row(columns, usable, difference.psf.fwhm)
-    return streak
-
-
-def _long_pieces(columns: dict[str, np.ndarray], fwhm: float, usable: np.ndarray) -> np.ndarray:
-    """Return the long detections, and what is not a star on the lines along them.
+def _long_pieces(columns: dict[str, np.ndarray], fwhm: float) -> np.ndarray:
+    """Return the long detections away from masked pixels, and what is no star on the lines along them.
 
     A line counts where it holds at least `TRAIL_PIECES`; a single piece stands for itself.
     """
+    usable = (columns["centre_flags"] & BAD_BITS) == 0
     x, y = columns["x"], columns["y"]
     streak = np.zeros(len(x), bool)
     # the second moment of a line of length L is L / sqrt(12)
@@ -313,6 +300,15 @@ def _long_pieces(columns: dict[str, np.ndarray], fwhm: float, usable: np.ndarray
         if on_line.sum() >= TRAIL_PIECES:
             streak |= on_line & ((columns["psf_chi2"] > 1.5) | (columns["elongation"] > 2.0))
     return streak
+
+
+def _rows(columns: dict[str, np.ndarray], kept: np.ndarray, fwhm: float) -> np.ndarray:
+    """Return which of the candidates kept so far are pieces of a faint trail, each sign for itself."""
+    found = np.zeros(len(kept), bool)
+    for sign in (True, False):
+        usable = np.flatnonzero(kept & (columns["positive"] == sign))
+        found[usable] = _in_row(columns, usable, fwhm)
+    return found
 
 
 def _in_row(columns: dict[str, np.ndarray], usable: np.ndarray, fwhm: float) -> np.ndarray:
@@ -334,13 +330,13 @@ def _in_row(columns: dict[str, np.ndarray], usable: np.ndarray, fwhm: float) -> 
         (usable_x[None, :] - usable_x[first, None]) * dy[:, None]
         - (usable_y[None, :] - usable_y[first, None]) * dx[:, None]
     )
-    on_line = across < fwhm
+    on_line = across < 0.6 * fwhm
     for row in on_line[on_line.sum(axis=1) >= ROW_PIECES]:
         found |= row & (snr < 3.0 * np.median(snr[row]))
     return found
 
 
-def _artifacts(columns: dict[str, np.ndarray], limits: dict[str, float]) -> np.ndarray:
+def _artifacts(columns: dict[str, np.ndarray], limits: dict[str, float], fwhm: float) -> np.ndarray:
     """Return the first reason that makes each candidate an artefact, or an empty string."""
     strength = columns["snr"]
     static = np.nan_to_num(columns["static_flux"]) * limits["residual_fraction"]
@@ -358,6 +354,7 @@ def _artifacts(columns: dict[str, np.ndarray], limits: dict[str, float]) -> np.n
     reason = np.full(len(strength), "", object)
     for name in ARTIFACT_REASONS:
         reason[(reason == "") & tests[name]] = name
+    reason[_rows(columns, reason == "", fwhm)] = "streak"
     return reason
 
 
