@@ -17,7 +17,6 @@ __all__ = [
     "MASK_PLANES",
     "MaskPlane",
     "bits",
-    "describe",
     "names",
     "reference_mask",
 ]
@@ -104,8 +103,3 @@ def reference_mask(mask: np.ndarray) -> np.ndarray:
 def names(value: int) -> list[str]:
     """Return the names of the planes set in one mask value, in order of bit."""
     return [p.name for p in MASK_PLANES.values() if value >> p.bit & 1]
-
-
-def describe() -> dict[str, str]:
-    """Return what each plane means, by name."""
-    return {p.name: p.description for p in MASK_PLANES.values()}

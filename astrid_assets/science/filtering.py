@@ -18,7 +18,7 @@ from scipy import fft, ndimage
 from astrid_assets.errors import ScienceError
 from astrid_assets.images.masks import BAD_BITS, HOLLOW_BITS, bits, reference_mask
 from astrid_assets.images.pairs import AlignedPair, Difference, Normalization
-from astrid_assets.images.psf import Psf
+from astrid_assets.images.psf import Psf, polynomial_terms
 from astrid_assets.science.artifacts import HALO_FRACTION, halo_flux
 from astrid_assets.science.noise import power_spectrum
 from astrid_assets.science.resample import embed, fill_bad, shift_stamps
@@ -349,8 +349,6 @@ def _difference_psf(inputs: _Inputs, make_filters: MakeFilters, size: int, shape
         )
         half = size // 2
         stamps.append(np.roll(psf, (half, half), axis=(0, 1))[:size, :size])
-    from astrid_assets.images.psf import polynomial_terms
-
     used = 2 if order else 0
     u, v = (np.array(p) for p in zip(*places, strict=True))
     terms = polynomial_terms(2 * u / max(nx - 1, 1) - 1, 2 * v / max(ny - 1, 1) - 1, used).T

@@ -43,12 +43,6 @@ class PixelMap:
     area: np.ndarray
     """Input pixels in one output pixel, float32 ``(ny, nx)``."""
 
-    @classmethod
-    def identity(cls, shape: tuple[int, int]) -> PixelMap:
-        """Return the map of an image onto its own grid."""
-        y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-        return cls(x, y, np.ones(shape, np.float32))
-
 
 def map_pixels(
     output: WCS,
