@@ -73,7 +73,18 @@ CODE_VERSIONS: dict[str, str] = {
     "normalized_pairs": "1",
     "zogy_differences": "1",
     "classic_differences": "1",
-    "candidates": "1",
+    "candidates": "2",
+    "survey_cutouts": "1",
+    "known_objects": "1",
+    "ztf_alerts": "1",
+    "cutouts": "1",
+    "light_curves": "1",
+    "injections": "1",
+    "training_set": "1",
+    "field_report": "1",
+    "training_release": "1",
+    "data_catalog": "1",
+    "exploration_notebook": "1",
 }
 """Raised by hand when the code of an asset changes its results; its rows are then redone."""
 

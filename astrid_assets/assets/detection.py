@@ -26,7 +26,7 @@ from astrid_assets.storage.store import Row, Store
 
 __all__ = ["candidates"]
 
-_IDENTITY = {"field": "field of the registry"} | {
+_IDENTITY = {"candidate_id": "identifier, unique in the field", "field": "field of the registry"} | {
     name: COLUMNS[name][1] for name in ("exposure_id", "reference_id", "survey", "band")
 }
 """Descriptions of the columns that say which exposure a candidate belongs to."""

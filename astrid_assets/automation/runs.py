@@ -14,7 +14,7 @@ from astrid_assets import compute
 from astrid_assets.automation.instance import open_instance
 from astrid_assets.errors import ConfigurationError
 from astrid_assets.fields import Field, get_field
-from astrid_assets.storage.layout import ASSETS
+from astrid_assets.storage.layout import ASSETS, EXPOSURE_ASSETS
 from astrid_assets.storage.ledger import ledger
 from astrid_assets.storage.store import Row, Store
 
@@ -167,7 +167,7 @@ def count_exposures(sky_field: str, store: Store) -> dict[str, int]:
 
 def _end(row: Row) -> str | None:
     """Return the state that stopped an exposure, or None."""
-    states = [row[a] for a in ASSETS[1:] if a not in {"references", "classic_differences"}]
+    states = [row[a] for a in EXPOSURE_ASSETS[1:] if a not in {"references", "classic_differences"}]
     return next((s for s in states if s in {"rejected", "quarantined", "failed"}), None)
 
 

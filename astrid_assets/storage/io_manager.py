@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from astrid_assets.storage.layout import FOLDERS, MANIFEST, OUTPUTS
+from astrid_assets.storage.layout import FOLDERS, MANIFEST, OUTPUTS, RELEASE_FOLDERS
 from astrid_assets.storage.store import Store
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class TableIOManager(dg.UPathIOManager):
         from upath import UPath
 
         name = context.asset_key.to_user_string()
-        return UPath(FOLDERS.get(name, name))
+        return UPath((FOLDERS | RELEASE_FOLDERS).get(name, name))
 
     def get_path_for_partition(
         self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str

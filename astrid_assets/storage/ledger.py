@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from astrid_assets.storage.layout import ASSETS, METADATA_FOLDER
+from astrid_assets.storage.layout import EXPOSURE_ASSETS, METADATA_FOLDER
 from astrid_assets.storage.manifest import clean
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ def ledger(sky_field: str, store: Store) -> pa.Table:
     """
     import pyarrow as pa
 
-    observations = store.manifest(ASSETS[0], sky_field)
+    observations = store.manifest(EXPOSURE_ASSETS[0], sky_field)
     offered = [] if observations is None else observations.to_pylist()
-    states = {asset: _by_exposure(store.manifest(asset, sky_field)) for asset in ASSETS[1:]}
+    states = {asset: _by_exposure(store.manifest(asset, sky_field)) for asset in EXPOSURE_ASSETS[1:]}
     rows = [_ledger_row(row, states) for row in offered]
     return pa.table({name: [row[name] for row in rows] for name in _ledger_columns()}, _ledger_schema())
 
@@ -56,9 +56,11 @@ def write_metadata(
     wanted = set(exposure_ids)
     if not wanted:
         return
-    tables = {asset: (newer or {}).get(asset) or store.manifest(asset, sky_field) for asset in ASSETS}
-    states = {asset: _by_exposure(tables[asset]) for asset in ASSETS[1:]}
-    for offered in [] if tables[ASSETS[0]] is None else tables[ASSETS[0]].to_pylist():
+    tables = {
+        asset: (newer or {}).get(asset) or store.manifest(asset, sky_field) for asset in EXPOSURE_ASSETS
+    }
+    states = {asset: _by_exposure(tables[asset]) for asset in EXPOSURE_ASSETS[1:]}
+    for offered in [] if tables[EXPOSURE_ASSETS[0]] is None else tables[EXPOSURE_ASSETS[0]].to_pylist():
         name = offered["exposure_id"]
         if name in wanted:
             path = f"{METADATA_FOLDER}/{sky_field}/{name}.json"
@@ -76,7 +78,7 @@ def _by_exposure(table: pa.Table | None) -> dict[str, Row]:
 
 
 def _ledger_columns() -> list[str]:
-    later = [name for asset in ASSETS[1:] for name in (asset, f"{asset}_reason", f"{asset}_colour")]
+    later = [name for asset in EXPOSURE_ASSETS[1:] for name in (asset, f"{asset}_reason", f"{asset}_colour")]
     return [*_IDENTITY, "status", "reason", *later]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from astrid_assets.assets.recipes import _require_complete
+from astrid_assets.assets.recipes.images import _require_complete
 from astrid_assets.errors import ImageError
 from astrid_assets.images import MaskedImage, ZeroPoint
 from astrid_assets_tests.science.sky import tan_wcs

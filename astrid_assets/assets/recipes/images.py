@@ -1,14 +1,10 @@
-"""What is done to one exposure in each asset: load, call the science, write. Runs in workers.
-
-This module imports the heavy libraries, so that a worker has them ready; nothing that Dagster
-loads imports it.
-"""
+"""Recipes of the images, from the archive to the candidates: load, call the science, write."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +13,7 @@ import pyarrow as pa
 
 from astrid_assets.archives import open_archive
 from astrid_assets.archives.planning import exposure_of
+from astrid_assets.assets.recipes.common import Recipe, is_space, preview, provenance, write_parquet, written
 from astrid_assets.assets.streaming import ATTEMPTS_MAX, Product, Step, Task
 from astrid_assets.errors import BadAnswerError, ConfigurationError, ImageError, NoReferenceError
 from astrid_assets.images import (
@@ -37,18 +34,7 @@ if TYPE_CHECKING:
     from astrid_assets.archives.protocol import Exposure
     from astrid_assets.storage.store import Row
 
-__all__ = ["RECIPES", "Recipe"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How an asset makes its product of one exposure."""
-
-    load: Callable[[Task], Any]
-    """Read the input; called once, also where several assets share it."""
-
-    make: Callable[[Task, Step, Any], Product]
-    """Compute and write what one asset holds."""
+__all__ = ["RECIPES"]
 
 
 # --- acquisition ----------------------------------------------------------------------------------
@@ -156,10 +142,6 @@ def _seeing(metrics: Mapping[str, float]) -> dict[str, float]:
     return {"seeing": metrics["seeing"]} if metrics["seeing"] == metrics["seeing"] else {}
 
 
-def _is_space(survey: str | None) -> bool:
-    return load_profile(survey).space if survey else False
-
-
 def _pixel_scale(image: MaskedImage, survey: str) -> float | None:
     """Return the pixel scale of a survey in arcsec: of its range the value nearest to the image's."""
     known = load_profile(survey).limits.get("pixel_scale")
@@ -179,9 +161,9 @@ def _make_science(task: Task, step: Step, _: None) -> Product:
     metrics = quality.image_metrics(
         fetched.image, survey_pixel_scale=_pixel_scale(fetched.image, row["survey"])
     )
-    _preview(task, step, image=fetched.image)
+    preview(task, step, image=fetched.image)
     columns = _image_columns(fetched.image) | _seeing(metrics) | {"sha256": fetched.sha256}
-    return Product(fetched.files, metrics, columns, space=_is_space(row["survey"]))
+    return Product(fetched.files, metrics, columns, space=is_space(row["survey"]))
 
 
 def _make_reference(task: Task, step: Step, _: None) -> Product:
@@ -198,13 +180,13 @@ def _make_reference(task: Task, step: Step, _: None) -> Product:
         image = coadd([f.image for f in fetched.values()], assume_aligned=aligned, **step.options)
         image = image.replace(origin={**image.origin, "exposure_id": row["exposure_id"]})
         sha256 = hashlib.sha256("".join(f.sha256 for f in fetched.values()).encode()).hexdigest()
-        files = _written(task, step, "fits", lambda s, h: write_image(s, image, header=h))
+        files = written(task, step, "fits", lambda s, h: write_image(s, image, header=h))
     metrics = quality.image_metrics(image, survey_pixel_scale=_pixel_scale(image, row["survey"]))
     metrics |= quality.reference_metrics(image)
-    _preview(task, step, image=image)
+    preview(task, step, image=image)
     columns = _image_columns(image) | _seeing(metrics)
     columns |= {"sha256": sha256, "members": list(fetched), "n_exposures": image.n_exposures}
-    return Product(files, metrics, columns, reason=faults, space=_is_space(row["survey"]))
+    return Product(files, metrics, columns, reason=faults, space=is_space(row["survey"]))
 
 
 def _fetch_members(task: Task, members: list[Row], base: str) -> tuple[dict[str, _Fetched], str | None]:
@@ -246,9 +228,9 @@ def _make_aligned(task: Task, step: Step, images: tuple[MaskedImage, MaskedImage
     pair = align(science, reference, assume_aligned=aligned, **step.options)
     metrics = quality.registration_metrics(pair)
     metrics |= quality.reference_metrics(reference, science) if science.wcs and reference.wcs else {}
-    _preview(task, step, pair=pair)
-    files = _written(task, step, "fits", lambda s, h: write_pair(s, pair, header=h, with_science=False))
-    return Product(files, metrics, _image_columns(science), space=_is_space(task.work.row["survey"]))
+    preview(task, step, pair=pair)
+    files = written(task, step, "fits", lambda s, h: write_pair(s, pair, header=h, with_science=False))
+    return Product(files, metrics, _image_columns(science), space=is_space(task.work.row["survey"]))
 
 
 def _load_aligned(task: Task) -> AlignedPair:
@@ -260,9 +242,9 @@ def _load_aligned(task: Task) -> AlignedPair:
 def _make_normalized(task: Task, step: Step, aligned: AlignedPair) -> Product:
     pair = normalize(aligned, **step.options)
     metrics = quality.normalization_metrics(pair)
-    _preview(task, step, pair=pair)
-    files = _written(task, step, "fits", lambda s, h: write_pair(s, pair, header=h))
-    return Product(files, metrics, space=_is_space(task.work.row["survey"]))
+    preview(task, step, pair=pair)
+    files = written(task, step, "fits", lambda s, h: write_pair(s, pair, header=h))
+    return Product(files, metrics, space=is_space(task.work.row["survey"]))
 
 
 # --- differencing ---------------------------------------------------------------------------------
@@ -277,11 +259,11 @@ def _load_normalized(task: Task) -> AlignedPair:
 def _make_difference(task: Task, step: Step, pair: AlignedPair) -> Product:
     difference = _METHODS[step.asset](pair, **step.options)
     metrics = quality.difference_metrics(difference, pair)
-    origin = {**difference.origin, **_provenance(task, step)}
+    origin = {**difference.origin, **provenance(task, step)}
     difference = dataclasses.replace(difference, metrics={**difference.metrics, **metrics}, origin=origin)
-    _preview(task, step, pair=pair, difference=difference)
-    files = _written(task, step, "fits", lambda s, h: write_difference(s, difference, header=h))
-    return Product(files, metrics, space=_is_space(task.work.row["survey"]))
+    preview(task, step, pair=pair, difference=difference)
+    files = written(task, step, "fits", lambda s, h: write_difference(s, difference, header=h))
+    return Product(files, metrics, space=is_space(task.work.row["survey"]))
 
 
 # --- detection ------------------------------------------------------------------------------------
@@ -297,74 +279,23 @@ def _make_candidates(task: Task, step: Step, loaded: tuple[Difference, AlignedPa
     difference, pair = loaded
     table = detect(difference, pair=pair, **step.options)
     metrics = quality.candidate_metrics(table, difference, pair)
-    _preview(task, step, pair=pair, difference=difference, table=table)
-    files = _written(task, step, "parquet", lambda s, _: _write_parquet(s, _identified(task, table)))
+    preview(task, step, pair=pair, difference=difference, table=table)
+    files = written(task, step, "parquet", lambda s, _: write_parquet(s, _identified(task, table)))
     columns = {"n_rows": table.num_rows}
     state = "ok" if table.num_rows else "empty"
-    return Product(files, metrics, columns, state, space=_is_space(task.work.row["survey"]))
+    return Product(files, metrics, columns, state, space=is_space(task.work.row["survey"]))
 
 
 def _identified(task: Task, table: pa.Table) -> pa.Table:
-    """Put in front of a candidate table which exposure it belongs to."""
+    """Put in front of a candidate table which exposure it belongs to, and give each row a name."""
     row = task.work.row
     values = {"field": task.job.sky_field.name, "exposure_id": row["exposure_id"]}
     values |= {"reference_id": row["reference_id"], "survey": row["survey"], "band": row["band"]}
     for name, value in reversed(values.items()):
         if name not in table.column_names:
             table = table.add_column(0, name, pa.array([value] * table.num_rows, pa.string()))
-    return table
-
-
-def _write_parquet(stream: Any, table: pa.Table) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(table, stream, compression="zstd")
-
-
-# --- writing --------------------------------------------------------------------------------------
-
-
-def _written(
-    task: Task, step: Step, suffix: str, write: Callable[[Any, dict[str, Any]], None]
-) -> dict[str, int]:
-    """Write the file of a product and return its size by path.
-
-    The old row goes first: from here on its file may be another one.
-    """
-    store, name = task.job.store, task.work.row["exposure_id"]
-    path = f"{store.folder(step.asset, task.job.sky_field.name)}/{name}.{suffix}"
-    store.discard(step.asset, task.job.sky_field.name, name)
-    with store.writing(path) as stream:
-        write(stream, _provenance(task, step))
-    return {path: store.size(path) or 0}
-
-
-def _provenance(task: Task, step: Step) -> dict[str, Any]:
-    """Return the FITS keywords that say where a file comes from."""
-    from astrid_assets.storage.manifest import product_id
-
-    row = dict(task.work.row) | {"input_sha256": task.work.input_sha256}
-    row |= {"parameter_hash": step.parameter_hash, "code_version": step.code_version}
-    return {
-        "ASSET": step.asset,
-        "SKYFIELD": task.job.sky_field.name,
-        "EXPID": row["exposure_id"],
-        "REFID": row.get("reference_id"),
-        "INSHA256": row["input_sha256"],
-        "PARHASH": step.parameter_hash,
-        "CODEVERS": step.code_version,
-        "PRODID": product_id(row),
-    }
-
-
-def _preview(task: Task, step: Step, **what: Any) -> None:
-    """Draw the preview picture of an asset, for the last of its new exposures."""
-    if not task.preview:
-        return
-    from astrid_assets.reports.figures import preview_png
-
-    path = f"{task.job.store.folder(step.asset, task.job.sky_field.name)}/preview.png"
-    task.job.store.write_bytes(path, preview_png(**what))
+    names = [f"{row['exposure_id']}-{i:04d}" for i in range(table.num_rows)]
+    return table.add_column(0, "candidate_id", pa.array(names, pa.string()))
 
 
 RECIPES: dict[str, Recipe] = {
@@ -375,4 +306,4 @@ RECIPES: dict[str, Recipe] = {
     "differences": Recipe(_load_normalized, _make_difference),
     "candidates": Recipe(_load_difference, _make_candidates),
 }
-"""Recipes by name of the job."""
+"""Recipes of this module by name of the job."""

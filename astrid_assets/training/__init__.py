@@ -1,0 +1,1 @@
+"""Training sets: labels, splits, the release and how it is read again."""
