@@ -65,6 +65,7 @@ def normalize(
     prefer_given_psf: bool = False,
     cosmic_rays: bool | None = None,
     flux_ratio: float | None = None,
+    reuse: AlignedPair | None = None,
 ) -> AlignedPair:
     """Subtract the backgrounds, measure the PSFs and the flux ratio, complete the masks.
 
@@ -92,6 +93,12 @@ def normalize(
     flux_ratio
         Science over reference, where the user knows it; measured on stars by default.
 
+    reuse
+        The normalized pair of the same exposure, for a copy of it with injected sources: its PSFs,
+        flux ratio, shift and noise correlation are taken over. Background, variance, saturation,
+        cosmic rays and faults of the copy are measured again, so that whatever the masks do to a
+        source they do to an injected one. An unchanged copy gives the same bits.
+
     Raises
     ------
     PsfError
@@ -102,12 +109,14 @@ def normalize(
     """
     science = _subtract(pair.science, background_box)
     reference = _subtract(pair.reference, background_box)
+    if cosmic_rays is None:
+        cosmic_rays = has_counts(pair.science) and pair.science.n_exposures == 1
+    if reuse is not None:
+        return _normalize_again(pair, science, reference, reuse, cosmic_rays=cosmic_rays)
     sources, star, common = _common_sources(science, reference)
     x, y = sources.x[star], sources.y[star]
     psf_s = _psf(science, x, y, psf_order, prefer_given_psf)
     psf_r = _psf(reference, x, y, psf_order, prefer_given_psf)
-    if cosmic_rays is None:
-        cosmic_rays = has_counts(pair.science) and pair.science.n_exposures == 1
     if cosmic_rays:
         science = _without_cosmic_rays(science, reference, psf_s)
     chosen = star if star.sum() >= MIN_STARS[1] else common
@@ -124,6 +133,23 @@ def normalize(
         reference=reference.image.replace(psf=psf_r, noise_correlation=_correlation(reference)),
         normalization=normalization,
     )
+
+
+def _normalize_again(
+    pair: AlignedPair, science: _Side, reference: _Side, known: AlignedPair, *, cosmic_rays: bool
+) -> AlignedPair:
+    """Normalize a copy of a science image with what was measured on the image itself."""
+    if cosmic_rays:
+        science = _without_cosmic_rays(science, reference, known.science.psf)
+    science = _without_faults(science, reference, known.normalization.flux_ratio)
+    image = science.image.replace(psf=known.science.psf, noise_correlation=known.science.noise_correlation)
+    levels = {
+        "science_background": science.background.median,
+        "science_sky_rms": science.background.median_rms,
+        "science_variance_scale": science.variance_scale,
+    }
+    normalization = replace(known.normalization, **levels)
+    return pair.replace(science=image, reference=known.reference, normalization=normalization)
 
 
 def _subtract(image: MaskedImage, box: int) -> _Side:

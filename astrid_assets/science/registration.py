@@ -26,8 +26,9 @@ CENTROID_FLOOR = 0.02
 
 def align(
     science: MaskedImage,
-    reference: MaskedImage,
+    reference: MaskedImage | None = None,
     *,
+    reuse: AlignedPair | None = None,
     assume_aligned: bool = False,
     search_radius: float = 30.0,
     max_order: int = 3,
@@ -41,7 +42,12 @@ def align(
     Parameters
     ----------
     science, reference
-        The images. Their WCS may have any scale, rotation, parity and distortion.
+        The images. Their WCS may have any scale, rotation, parity and distortion. The reference is not
+        needed with ``reuse``.
+
+    reuse
+        The aligned pair of the same exposure, for a copy of it with injected sources: the reference
+        lies on its grid already.
 
     assume_aligned
         Take the two grids as equal, pixel by pixel; for images without WCS. The shapes must agree.
@@ -70,6 +76,10 @@ def align(
         Without a WCS, unless ``assume_aligned``; or if both images have many stars and they
         do not agree within ``search_radius``.
     """
+    if reuse is not None:
+        return _aligned_as(science, reuse)
+    if reference is None:
+        raise RegistrationError("there is no reference to align with")
     if assume_aligned:
         return _aligned_by_assumption(science, reference)
     for name, image in (("science", science), ("reference", reference)):
@@ -93,6 +103,14 @@ def align(
     overlap = _overlap(science, warped)
     _require_overlap(overlap, min_overlap)
     return AlignedPair(science, warped, registration, overlap)
+
+
+def _aligned_as(science: MaskedImage, known: AlignedPair) -> AlignedPair:
+    """Pair a copy of a science image with the reference that was placed on its grid before."""
+    if science.shape != known.science.shape:
+        msg = f"an image of shape {science.shape} cannot take over a registration of {known.science.shape}"
+        raise RegistrationError(msg)
+    return AlignedPair(science, known.reference, known.registration, known.overlap)
 
 
 def _aligned_by_assumption(science: MaskedImage, reference: MaskedImage) -> AlignedPair:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from astrid_assets.errors import ScienceError
+from astrid_assets.errors import RegistrationError, ScienceError
 from astrid_assets.images.masks import bits
 from astrid_assets.science import align, classic, detect, normalize, zogy
 from astrid_assets.science.background import robust_std
@@ -154,6 +154,37 @@ def test_bad_pixels_are_flagged_and_do_not_ring(pair):
 def test_a_pair_must_be_normalized(sky):
     with pytest.raises(ScienceError, match="normalize"):
         zogy(align(sky.science, sky.reference))
+
+
+def test_an_unchanged_copy_gives_the_same_bits(sky, pair):
+    aligned = align(sky.science, sky.reference)
+    again = normalize(align(sky.science.replace(data=sky.science.data.copy()), reuse=aligned), reuse=pair)
+    assert again.normalization == pair.normalization
+    for mine, theirs in ((again.science, pair.science), (again.reference, pair.reference)):
+        for plane in ("data", "variance", "mask", "noise_correlation"):
+            assert np.array_equal(getattr(mine, plane), getattr(theirs, plane))
+    for plane in ("data", "variance", "mask", "score_corrected", "flux", "flux_error"):
+        assert np.array_equal(getattr(zogy(again), plane), getattr(zogy(pair), plane))
+
+
+def test_a_copy_with_a_new_source_keeps_what_was_measured(sky, pair):
+    data = sky.science.data.copy()
+    data[100, 120] += 500.0
+    again = normalize(align(sky.science.replace(data=data), reuse=pair), reuse=pair, cosmic_rays=False)
+    assert again.science.psf is pair.science.psf
+    assert again.normalization.flux_ratio == pair.normalization.flux_ratio
+    assert again.science.data[100, 120] == pytest.approx(pair.science.data[100, 120] + 500.0, abs=1.0)
+    assert again.science.variance[100, 120] > pair.science.variance[100, 120]
+
+
+def test_a_registration_is_taken_over_by_its_own_exposure_only(sky, pair):
+    other = sky.science.replace(
+        data=sky.science.data[:-1], mask=sky.science.mask[:-1], variance=None, psf=None
+    )
+    with pytest.raises(RegistrationError, match="cannot take over"):
+        align(other, reuse=pair)
+    with pytest.raises(RegistrationError, match="no reference"):
+        align(sky.science)
 
 
 def test_candidates_have_sky_positions_and_physical_units(sky, pair):
