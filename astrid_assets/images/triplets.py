@@ -15,7 +15,15 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["CHANNELS", "STAMP_BITS", "Triplets", "read_triplets", "write_triplets"]
+__all__ = [
+    "CHANNELS",
+    "LARGEST_VALUE",
+    "STAMP_BITS",
+    "Triplets",
+    "crop",
+    "read_triplets",
+    "write_triplets",
+]
 
 CHANNELS = ("science", "reference", "difference")
 """Order of the channels."""
@@ -27,6 +35,9 @@ STAMP_BITS = {
     "SATURATED": 8,  # saturated or bled
 }
 """Bits of `Triplets.mask`."""
+
+LARGEST_VALUE = 1e30
+"""Larger absolute values are no measurement but a sentinel, such as FLT_MAX in ZTF alert packets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,3 +104,30 @@ def read_triplets(path: Path | Any) -> Triplets:
     """Read what `write_triplets` wrote; ``path`` may be of an object store."""
     with path.open("rb") as stream, np.load(stream) as arrays:
         return Triplets(*(arrays[name] for name in _ARRAYS))
+
+
+def crop(stamps: np.ndarray, size: int) -> np.ndarray:
+    """Return a view of stamps about the same centre.
+
+    The centre of a side of N pixels is pixel ``N // 2`` (0-based), for odd and even N alike: 63 and 64 of
+    65 and 128 of 129 all have the middle pixel of the stamp as theirs.
+
+    Parameters
+    ----------
+    stamps
+        Array ``(..., S, S)``.
+
+    size
+        Side of the view, pixels.
+
+    Raises
+    ------
+    ValueError
+        The stamps do not reach that far.
+    """
+    full = stamps.shape[-1]
+    start = full // 2 - size // 2
+    if size < 1 or start < 0 or start + size > full:
+        msg = f"stamps of {full} pixels have no view of {size} pixels about their centre"
+        raise ValueError(msg)
+    return stamps[..., start : start + size, start : start + size]
