@@ -1,4 +1,4 @@
-"""The wiring, nothing else: assets, checks, resources, jobs and sensors on one page."""
+"""The wiring, nothing else: assets, checks, resources, jobs, schedules and sensors on one page."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ from astrid_assets.assets.acquisition import observations, references, science_i
 from astrid_assets.assets.alignment import aligned_pairs, normalized_pairs  # noqa: E402
 from astrid_assets.assets.detection import candidates  # noqa: E402
 from astrid_assets.assets.differencing import differences  # noqa: E402
-from astrid_assets.automation.jobs import field_job  # noqa: E402
+from astrid_assets.automation.freshness import with_freshness  # noqa: E402
+from astrid_assets.automation.jobs import field_job, release_job  # noqa: E402
 from astrid_assets.automation.resources import RunLock  # noqa: E402
-from astrid_assets.automation.sensors import field_sync, reaper  # noqa: E402
+from astrid_assets.automation.schedules import nightly  # noqa: E402
+from astrid_assets.automation.sensors import failures, field_sync, reaper, release_when_quiet  # noqa: E402
 from astrid_assets.storage.io_manager import table_io_manager  # noqa: E402
 
 __all__ = ["defs"]
 
 defs = dg.Definitions(
-    assets=[
-        observations,
-        science_images,
-        references,
-        aligned_pairs,
-        normalized_pairs,
-        differences,
-        candidates,
-    ],
+    assets=with_freshness(
+        [
+            observations,
+            science_images,
+            references,
+            aligned_pairs,
+            normalized_pairs,
+            differences,
+            candidates,
+        ]
+    ),
     resources={"io_manager": table_io_manager, "run_lock": RunLock()},
-    jobs=[field_job],
-    sensors=[field_sync, reaper],
+    jobs=[field_job, release_job],
+    schedules=[nightly],
+    sensors=[field_sync, release_when_quiet, reaper, failures],
     executor=dg.in_process_executor,
 )

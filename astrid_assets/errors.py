@@ -31,7 +31,7 @@ class ConfigurationError(AstridError):
 
 
 class FieldBusyError(AstridError):
-    """Another run holds the lock of the field."""
+    """Another run holds the lock of the field, or of the release."""
 
 
 class ImageError(AstridError):

@@ -359,6 +359,11 @@ class Field(_Strict):
         """Archives of the field that cannot be searched yet."""
         return tuple(name for name in self.archives if name not in BUILT_ARCHIVES)
 
+    @property
+    def runs_nothing(self) -> bool:
+        """Whether none of its archives can be searched yet."""
+        return len(self.unbuilt_archives) == len(self.archives)
+
     @pydantic.field_validator("name")
     @classmethod
     def _usable_name(cls, name: str) -> str:
@@ -520,8 +525,9 @@ def _field(document: _Document, name: str) -> Field:
     try:
         return Field.model_validate({"name": name, **options})
     except pydantic.ValidationError as error:
-        (_, at, message), *others = sorted(
-            (document.line(at), at, _describe(e))
+        # what is missing comes last: it may be what was misspelt
+        (_, _, at, message), *others = sorted(
+            (e["type"] == "missing", document.line(at), at, _describe(e))
             for e in error.errors()
             for at in [(name, *map(str, _location(e)))]
         )
@@ -732,7 +738,7 @@ def _event_doubts(field: Field, event: Event) -> Iterable[str]:
 
 def _archive_doubts(field: Field) -> Iterable[str]:
     missing = field.unbuilt_archives
-    if len(missing) == len(field.archives):
+    if field.runs_nothing:
         yield f"runs nothing: no archive of the field is built yet ({', '.join(missing)})"
     elif missing:
         yield f"archives not built yet are passed over: {', '.join(missing)}"

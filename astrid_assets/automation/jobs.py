@@ -1,17 +1,29 @@
-"""The job that takes one field through the graph."""
+"""The two jobs: one field through the graph, and what is made of all fields together."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-__all__ = ["FIELD_JOB", "field_job"]
+from astrid_assets.storage.layout import RELEASE_ASSETS
+
+__all__ = ["FIELD_JOB", "RELEASE_JOB", "field_job", "release_job"]
 
 FIELD_JOB = "field"
+RELEASE_JOB = "release"
+
+_release = dg.AssetSelection.from_string(" or ".join(f'key:"{name}"' for name in RELEASE_ASSETS))
 
 field_job = dg.define_asset_job(
     FIELD_JOB,
-    selection=dg.AssetSelection.all(),
-    description="One field from its archives to its candidates; only what is new is worked on.",
+    selection=dg.AssetSelection.all() - _release,
+    description="One field from its archives to its report; only what is new is worked on.",
     # parallelism lies in the worker pool of astrid_assets.compute; a process a step would cost seconds each
+    executor_def=dg.in_process_executor,
+)
+
+release_job = dg.define_asset_job(
+    RELEASE_JOB,
+    selection=_release,
+    description="The training release, the catalogue and the notebook, from all fields as they are.",
     executor_def=dg.in_process_executor,
 )

@@ -1,4 +1,4 @@
-"""The resource that every partitioned asset needs: the lock of its field, held as long as the run."""
+"""The resource that every asset needs: the lock of its field or of the release, held as long as the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from astrid_assets.storage.locks import field_lock, run_lock
+from astrid_assets.storage.locks import field_lock, release_lock, run_lock
 
 __all__ = ["PARTITION_TAG", "RunLock"]
 
@@ -16,7 +16,7 @@ PARTITION_TAG = "dagster/partition"
 
 
 class RunLock(dg.ConfigurableResource):
-    """Holds the lock of the field from the first step of a run to its end.
+    """Holds the lock of the field, or of the release, from the first step of a run to its end.
 
     Every kind of run takes it, whoever started it. The kernel frees it when the process dies. The lock
     of the run beside it shows the reaper that the run lives.
@@ -24,12 +24,12 @@ class RunLock(dg.ConfigurableResource):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Any]:
-        """Take both locks; a field that is busy ends the run with one clear line."""
+        """Take both locks; where another run holds one, this one ends with one clear line."""
         run = context.run
-        run_id = run.run_id if run is not None else ""
-        sky_field = run.tags.get(PARTITION_TAG) if run is not None else None
-        if sky_field is None:
+        if run is None:
             yield self
             return
-        with run_lock(run_id), field_lock(sky_field, run_id=run_id):
+        sky_field, run_id = run.tags.get(PARTITION_TAG), run.run_id
+        work = release_lock(run_id=run_id) if sky_field is None else field_lock(sky_field, run_id=run_id)
+        with run_lock(run_id), work:
             yield self

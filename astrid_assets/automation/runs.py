@@ -1,4 +1,4 @@
-"""Running fields from a program: what ``astrid run`` and ``astrid demo`` do."""
+"""Running fields and the release from a program: what ``astrid run`` and ``astrid demo`` do."""
 
 from __future__ import annotations
 
@@ -11,21 +11,30 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from astrid_assets import compute
+from astrid_assets.automation.events import (
+    check_counts,
+    error_line,
+    materializations,
+    root_errors,
+    stages,
+)
 from astrid_assets.automation.instance import open_instance
 from astrid_assets.errors import ConfigurationError
-from astrid_assets.fields import Field, get_field
-from astrid_assets.storage.layout import ASSETS, EXPOSURE_ASSETS
+from astrid_assets.fields import Field, get_field, load_fields
+from astrid_assets.storage.layout import ASSETS, EXPOSURE_ASSETS, RELEASE_ASSETS
 from astrid_assets.storage.ledger import ledger
 from astrid_assets.storage.store import Row, Store
 
 if TYPE_CHECKING:
     import dagster as dg
-    from dagster._utils.error import SerializableErrorInfo
 
-__all__ = ["FieldRun", "Progress", "RunSummary", "run_fields"]
+__all__ = ["EVERY_FIELD", "FieldRun", "Progress", "ReleaseRun", "RunSummary", "count_exposures", "run_fields"]
 
 Progress = Callable[[str, str, int, int], None]
 """Called with field, asset, exposures done and exposures to do."""
+
+EVERY_FIELD = "all fields"
+"""What `Progress` is called with in place of a field while the release is made."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,47 @@ class FieldRun:
 
 
 @dataclass(frozen=True)
+class ReleaseRun:
+    """What one run of job ``release`` did."""
+
+    status: str
+    """``ok``, ``refused`` (no release can be made of this data; no failure), or ``failed``."""
+
+    reason: str | None = None
+    """Why it was refused or failed, one line."""
+
+    run_id: str | None = None
+    """Run in the Dagster instance."""
+
+    seconds: float = 0.0
+    """Wall time."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+    """Wall time of each step in s."""
+
+    made: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each asset says about itself: its plain metadata (numbers and texts)."""
+
+    checks: dict[str, int] = field(default_factory=dict)
+    """Checks of this run: ``passed``, ``warned``, ``failed``."""
+
+    @property
+    def release_id(self) -> str | None:
+        """Identity of the training release; None where there is none."""
+        return self.made.get("training_release", {}).get("release_id")
+
+    @property
+    def samples(self) -> int | None:
+        """Number of its samples."""
+        return self.made.get("training_release", {}).get("n_samples")
+
+    @property
+    def path(self) -> str | None:
+        """Its folder."""
+        return self.made.get("training_release", {}).get("path")
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """What `run_fields` did."""
 
@@ -70,15 +120,18 @@ class RunSummary:
     seconds: float
     """Wall time."""
 
+    release: ReleaseRun | None = None
+    """The run of job ``release``; None where it was left out."""
+
     @property
     def ok(self) -> bool:
-        """Whether no field failed."""
-        return all(f.status != "failed" for f in self.fields)
+        """Whether nothing failed; a field that runs nothing and a release that is refused do not count."""
+        return all(run.status != "failed" for run in self._runs)
 
     @property
     def stages(self) -> dict[str, float]:
         """Wall time of each step over all fields, s."""
-        return _sum(f.stages for f in self.fields)
+        return _sum(run.stages for run in self._runs)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -88,7 +141,11 @@ class RunSummary:
     @property
     def checks(self) -> dict[str, int]:
         """Sum of `FieldRun.checks`."""
-        return {"passed": 0, "warned": 0, "failed": 0} | _sum(f.checks for f in self.fields)
+        return {"passed": 0, "warned": 0, "failed": 0} | _sum(run.checks for run in self._runs)
+
+    @property
+    def _runs(self) -> list[FieldRun | ReleaseRun]:
+        return [*self.fields, *([] if self.release is None else [self.release])]
 
     @property
     def n_new(self) -> int:
@@ -100,11 +157,12 @@ def run_fields(
     names: Sequence[str],
     *,
     assets: Sequence[str] | None = None,
+    release: bool = True,
     force: bool = False,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> RunSummary:
-    """Materialize fields, one after the other, on the instance that the UI shows.
+    """Materialize fields, one after the other, then the release, on the instance that the UI shows.
 
     Parameters
     ----------
@@ -112,10 +170,14 @@ def run_fields(
         Fields of the registry.
 
     assets
-        Assets to materialize; all by default. What they need must be there.
+        Assets to materialize; all by default. What they need must be there. Of those that hold all
+        fields together only the ones named here are then made.
+
+    release
+        Whether to run job ``release`` after the fields, where a field holds something.
 
     force
-        Redo exposures that are done.
+        Redo what is done.
 
     progress
         Called as exposures complete.
@@ -134,13 +196,18 @@ def run_fields(
     started = time.perf_counter()
     fields = [get_field(name) for name in names]
     _check_assets(assets)
-    runs = []
+    of_field = None if assets is None else [a for a in assets if a in ASSETS]
+    of_all = None if assets is None else [a for a in assets if a in RELEASE_ASSETS]
+    runs, released = [], None
     with _workers(workers):
         compute.warm_up()
         with open_instance() as instance:
             _prepare(instance, fields)
-            runs = [_run(instance, f, assets, force=force, progress=progress) for f in fields]
-    return RunSummary(tuple(runs), round(time.perf_counter() - started, 3))
+            if of_field != []:
+                runs = [_run(instance, f, of_field, force=force, progress=progress) for f in fields]
+            if release and of_all != [] and _is_anything_there():
+                released = _run_release(instance, of_all, force=force, progress=progress)
+    return RunSummary(tuple(runs), round(time.perf_counter() - started, 3), released)
 
 
 def count_exposures(sky_field: str, store: Store) -> dict[str, int]:
@@ -181,10 +248,17 @@ def _count_candidates(sky_field: str, store: Store) -> dict[str, int]:
 
 
 def _check_assets(assets: Sequence[str] | None) -> None:
-    unknown = sorted(set(assets or ()) - set(ASSETS))
+    known = (*ASSETS, *RELEASE_ASSETS)
+    unknown = sorted(set(assets or ()) - set(known))
     if unknown:
-        msg = f"there is no asset {unknown[0]!r}; there are {', '.join(ASSETS)}"
+        msg = f"there is no asset {unknown[0]!r}; there are {', '.join(known)}"
         raise ConfigurationError(msg)
+
+
+def _is_anything_there() -> bool:
+    """Tell whether any field has found its exposures; a release of nothing says nothing."""
+    store = Store()
+    return any(store.manifest("observations", name) is not None for name in load_fields())
 
 
 @contextmanager
@@ -204,14 +278,11 @@ def _workers(workers: int | None) -> Iterator[None]:
 
 def _prepare(instance: dg.DagsterInstance, fields: Sequence[Field]) -> None:
     """End dead runs and register missing partitions."""
-    from astrid_assets.assets.common import sky_fields
+    from astrid_assets.automation.partitions import register_fields
     from astrid_assets.automation.reaper import reap
 
     reap(instance)
-    known = set(instance.get_dynamic_partitions(str(sky_fields.name)))
-    missing = [f.name for f in fields if f.name not in known]
-    if missing:
-        instance.add_dynamic_partitions(str(sky_fields.name), missing)
+    register_fields(instance, fields)
 
 
 def _run(
@@ -223,53 +294,113 @@ def _run(
     progress: Progress | None,
 ) -> FieldRun:
     """Run job ``field`` for one field in this process."""
-    import dagster as dg
-
-    from astrid_assets.assets import streaming
     from astrid_assets.automation.jobs import FIELD_JOB
-    from astrid_assets.automation.reaper import run_tags
-    from astrid_assets.definitions import defs
 
-    if len(sky_field.unbuilt_archives) == len(sky_field.archives):
+    if sky_field.runs_nothing:
         text = f"no archive of the field is built yet ({', '.join(sky_field.archives)})"
         return FieldRun(sky_field.name, "not_built", text)
     started = time.perf_counter()
+    config = _force(assets or ASSETS) if force else {}
+    result = _execute(
+        instance, FIELD_JOB, assets, config=config, progress=progress, partition_key=sky_field.name
+    )
+    events = result.all_events
+    return FieldRun(
+        name=sky_field.name,
+        status="ok" if result.success else "failed",
+        error=None if result.success else error_line(events),
+        run_id=result.run_id,
+        seconds=round(time.perf_counter() - started, 3),
+        stages=stages(events),
+        new={asset: int(m.get("n_new", 0)) for asset, m in materializations(events).items()},
+        counts=count_exposures(sky_field.name, Store()),
+        checks=check_counts(events),
+    )
+
+
+def _run_release(
+    instance: dg.DagsterInstance,
+    assets: Sequence[str] | None,
+    *,
+    force: bool,
+    progress: Progress | None,
+) -> ReleaseRun:
+    """Run job ``release`` in this process."""
+    from astrid_assets.automation.jobs import RELEASE_JOB
+    from astrid_assets.automation.release import INPUTS_TAG, release_inputs
+
+    started = time.perf_counter()
+    tell = progress or (lambda *_: None)
+    tell(EVERY_FIELD, RELEASE_JOB, 0, 1)
+    inputs = release_inputs(instance)
+    result = _execute(
+        instance,
+        RELEASE_JOB,
+        assets,
+        config=_force(assets or RELEASE_ASSETS) if force else {},
+        progress=progress,
+        # a run of some of the assets does not count as the release of these inputs
+        tags={INPUTS_TAG: inputs} if inputs is not None and assets is None else {},
+    )
+    tell(EVERY_FIELD, RELEASE_JOB, 1, 1)
+    events = result.all_events
+    refused = any(e.cls_name == "ReleaseRefusedError" for e in root_errors(events))
+    return ReleaseRun(
+        status="ok" if result.success else "refused" if refused else "failed",
+        reason=None if result.success else error_line(events),
+        run_id=result.run_id,
+        seconds=round(time.perf_counter() - started, 3),
+        stages=stages(events),
+        made={asset: _plain(metadata) for asset, metadata in materializations(events).items()},
+        checks=check_counts(events),
+    )
+
+
+def _execute(
+    instance: dg.DagsterInstance,
+    job: str,
+    assets: Sequence[str] | None,
+    *,
+    config: Mapping[str, Any],
+    progress: Progress | None,
+    partition_key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """Run a job in this process, quietly; what went wrong stands in the events of the result."""
+    import dagster as dg
+
+    from astrid_assets.assets import streaming
+    from astrid_assets.automation.reaper import run_tags
+    from astrid_assets.definitions import defs
+
     token = streaming.progress.set(progress)
     try:
-        result = defs.resolve_job_def(FIELD_JOB).execute_in_process(
+        result = defs.resolve_job_def(job).execute_in_process(
             instance=instance,
-            partition_key=sky_field.name,
+            partition_key=partition_key,
             asset_selection=None if assets is None else [dg.AssetKey(a) for a in assets],
-            run_config=_run_config(assets, force=force),
-            tags=run_tags(),
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **config},
+            tags={**run_tags(), **(tags or {})},
             raise_on_error=False,
         )
     finally:
         streaming.progress.reset(token)
-    events = result.all_events
-    if any(e.cls_name == "DagsterExecutionInterruptedError" for e in _errors(events)):
-        # Dagster made a failed run of it; the next field must not start
+    if any(e.cls_name == "DagsterExecutionInterruptedError" for e in root_errors(result.all_events)):
+        # Dagster made a failed run of it; the next one must not start
         raise KeyboardInterrupt
-    return FieldRun(
-        name=sky_field.name,
-        status="ok" if result.success else "failed",
-        error=None if result.success else _error(events),
-        run_id=result.run_id,
-        seconds=round(time.perf_counter() - started, 3),
-        stages=_stages(events),
-        new=_new(events),
-        counts=count_exposures(sky_field.name, Store()),
-        checks=_checks(events),
-    )
+    return result
 
 
-def _run_config(assets: Sequence[str] | None, *, force: bool) -> dict[str, Any]:
-    """Keep Dagster from printing every event; pass on ``force``."""
-    config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    if force:
-        nodes = {_node(a) for a in assets or ASSETS if a != "observations"}
-        config["ops"] = {node: {"config": {"force": True}} for node in sorted(nodes)}
-    return config
+def _force(assets: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration that makes assets do all their work again."""
+    nodes = {_node(asset) for asset in assets if _can_be_forced(asset)}
+    return {"ops": {node: {"config": {"force": True}} for node in sorted(nodes)}}
+
+
+def _can_be_forced(asset: str) -> bool:
+    from astrid_assets.assets.config import CONFIGS
+
+    return asset in CONFIGS and "force" in CONFIGS[asset].model_fields
 
 
 def _node(asset: str) -> str:
@@ -277,59 +408,9 @@ def _node(asset: str) -> str:
     return "differences" if asset.endswith("_differences") else asset
 
 
-def _materializations(events: Sequence[dg.DagsterEvent]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield name and metadata of each asset that was materialized."""
-    for event in events:
-        if event.is_step_materialization:
-            item = event.step_materialization_data.materialization
-            yield item.asset_key.to_user_string(), {k: v.value for k, v in item.metadata.items()}
-
-
-def _stages(events: Sequence[dg.DagsterEvent]) -> dict[str, float]:
-    """Return the wall time of each step in s."""
-    return {e.step_key: e.step_success_data.duration_ms / 1000 for e in events if e.is_step_success}
-
-
-def _new(events: Sequence[dg.DagsterEvent]) -> dict[str, int]:
-    return {asset: int(metadata.get("n_new", 0)) for asset, metadata in _materializations(events)}
-
-
-def _checks(events: Sequence[dg.DagsterEvent]) -> dict[str, int]:
-    """Count the checks: a failed one of severity WARN warned."""
-    import dagster as dg
-
-    counts = Counter({"passed": 0, "warned": 0, "failed": 0})
-    for event in events:
-        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            evaluation = event.asset_check_evaluation_data
-            warns = evaluation.severity == dg.AssetCheckSeverity.WARN
-            counts["passed" if evaluation.passed else "warned" if warns else "failed"] += 1
-    return dict(counts)
-
-
-def _errors(events: Sequence[dg.DagsterEvent]) -> Iterator[SerializableErrorInfo]:
-    """Yield the innermost cause of each error of a run, in order."""
-    for event in events:
-        error = getattr(event.event_specific_data, "error", None)
-        while error is not None and error.cause is not None:
-            error = error.cause
-        if error is not None:
-            yield error
-
-
-def _error(events: Sequence[dg.DagsterEvent]) -> str:
-    """Return the first error of a run in one line: which step, and the innermost cause."""
-    failed = next((e for e in events if getattr(e.event_specific_data, "error", None) is not None), None)
-    if failed is None:
-        return "the run failed; look at its events in the UI"
-    where = f"{failed.step_key}: " if failed.step_key else ""
-    return where + " ".join(_message(next(_errors([failed])).message).split())[:500]
-
-
-def _message(text: str) -> str:
-    """Return the message of an error without the module of its class."""
-    name, colon, rest = text.partition(": ")
-    return rest if colon and "Error" in name and "." in name else text
+def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers and short texts among the metadata of a materialization."""
+    return {k: v for k, v in metadata.items() if isinstance(v, int | float | str) and len(str(v)) < 1000}
 
 
 def _sum(many: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

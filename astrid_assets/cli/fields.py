@@ -49,7 +49,7 @@ def _row(field: Field) -> tuple[Any, ...]:
 def _runs(field: Field) -> str:
     if not field.enabled:
         return "no: disabled"
-    if len(field.unbuilt_archives) == len(field.archives):
+    if field.runs_nothing:
         return "no: archives not built yet"
     return "yes"
 

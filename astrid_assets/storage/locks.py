@@ -1,4 +1,4 @@
-"""Locks that the kernel frees when their holder dies: one a field, one a run.
+"""Locks that the kernel frees when their holder dies: one a field, one for the release, one a run.
 
 A lock is an exclusive ``flock`` on a file below ``$DAGSTER_HOME/locks``; the file says who holds
 it. The lock of a run exists so that others can tell whether the process of the run still lives.
@@ -18,7 +18,16 @@ from pathlib import Path
 from astrid_assets.errors import FieldBusyError
 from astrid_assets.home import dagster_home
 
-__all__ = ["Holder", "field_lock", "forget_run", "host", "locks_folder", "run_holder", "run_lock"]
+__all__ = [
+    "Holder",
+    "field_lock",
+    "forget_run",
+    "host",
+    "locks_folder",
+    "release_lock",
+    "run_holder",
+    "run_lock",
+]
 
 
 @dataclass(frozen=True)
@@ -50,14 +59,33 @@ def field_lock(sky_field: str, *, run_id: str = "") -> Iterator[None]:
     FieldBusyError
         Another process, or another run of this one, holds it.
     """
-    path = locks_folder() / f"field-{sky_field}.lock"
+    with _work_lock(f"field-{sky_field}", f"field {sky_field} is being processed", run_id):
+        yield
+
+
+@contextmanager
+def release_lock(*, run_id: str = "") -> Iterator[None]:
+    """Hold the lock of the release; nobody else makes one meanwhile.
+
+    Raises
+    ------
+    FieldBusyError
+        Another process, or another run of this one, holds it.
+    """
+    with _work_lock("release", "a release is being made", run_id):
+        yield
+
+
+@contextmanager
+def _work_lock(name: str, what: str, run_id: str) -> Iterator[None]:
+    path = locks_folder() / f"{name}.lock"
     with _lock(path, run_id) as got:
         if not got:
             holder = _read(path)
             who = (
                 f"run {holder.run_id[:8]}, process {holder.pid} on {holder.host}" if holder else "another run"
             )
-            msg = f"field {sky_field} is being processed by {who}; start again when that has ended"
+            msg = f"{what} by {who}; start again when that has ended"
             raise FieldBusyError(msg)
         yield
 
