@@ -176,6 +176,19 @@ def test_plan_of_an_archive_that_is_not_built(astrid, registry):
     assert answer.json["bytes"] == 0
 
 
+def test_a_folder_that_is_not_there_is_an_error_at_once(astrid, registry, tmp_path):
+    """Waiting does not bring it back: no retries, status 1."""
+    lost = tmp_path / "lost"
+    registry.write_text(
+        f"{{own: {{ra: 1.0, dec: 1.0, radius: 0.1, archives: [local], local: {{folder: {lost}}}}}}}"
+    )
+    shutil.copy(SHIPPED / "dagster.yaml", dagster_home())
+    for command in ("plan", "run"):
+        answer = astrid(command, "own", "--json")
+        assert answer.status == 1
+        assert f"folder {lost} is not there; mend local.folder in {registry}" in answer.out + answer.err
+
+
 def test_json_is_strict(capsys):
     """NaN is no JSON; NumPy numbers are numbers."""
     print_json({"a": np.float32(1.5), "b": float("nan"), "c": [np.int64(3), (4.0,)], "d": np.bool_(True)})
@@ -183,9 +196,11 @@ def test_json_is_strict(capsys):
 
 
 def test_table_aligns(capsys):
-    """Numbers to the right, texts to the left."""
+    """Numbers to the right, texts to the left; a column may have its own number of decimals."""
     print_table(["name", "n"], [["long name", 5], ["x", 123]])
     assert capsys.readouterr().out == "name         n\nlong name    5\nx          123\n"
+    print_table(["ra", "snr"], [[12.0, 5.5]], decimals={"ra": 6})
+    assert capsys.readouterr().out == "       ra     snr\n12.000000  5.5000\n"
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -308,6 +323,9 @@ def test_difference_of_two_files(astrid, tmp_path):
         pyarrow.csv.read_csv(out / "candidates.csv").num_rows == table.num_rows == answer.json["detections"]
     )
     assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+    names = {Path(name).name for name in answer.json["files"]}
+    assert {path.name for path in out.iterdir()} == names  # and no folder of the way there
+    assert f"{best['ra']:.6f}  {best['dec']:.6f}" in answer.out
 
 
 def test_difference_without_wcs(astrid, tmp_path):

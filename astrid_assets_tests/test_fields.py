@@ -145,6 +145,13 @@ def test_several_errors_are_one_line():
     assert ":6: field 'one': unknown option 'wrong' (and 1 more)" in str(caught.value)
 
 
+def test_a_misspelt_option_is_told_before_the_one_that_is_missing_because_of_it():
+    """The missing one has no line of its own, and would come first."""
+    text = MINIMAL.replace("radius:", "radus:")
+    with pytest.raises(ConfigurationError, match=r"unknown option 'radus'; did you mean 'radius'\? \(and 1"):
+        parse_fields(text)
+
+
 @pytest.mark.parametrize("name", ["Upper", "a b", "a/b", "-x", "x" * 64])
 def test_names_are_partition_keys_and_folders(name):
     """A name has to do for both."""

@@ -19,27 +19,15 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from astrid_assets.automation.runs import run_fields
-from astrid_assets.clock import DEMO_CLOCK, pin_simulated_clock
 from astrid_assets.definitions import defs
 from astrid_assets.storage.layout import ASSETS
+from astrid_assets_tests.tiny import install, tiny_field
 
 pytestmark = [pytest.mark.ui, pytest.mark.service]
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 40.0
 """Seconds after which a page, a server or a browser that did not answer counts as broken."""
-
-FIELDS = """
-tiny_draco:
-  ra: 265.0
-  dec: 62.0
-  radius: 0.05
-  archives: [simulated]
-  bands: [r]
-  science_window: {start: 2025-09-01}
-  reference_window: {end: 2025-03-01}
-  simulated: {seed: 5, shape: [512, 512], dirt: false, corrupt: false, max_epochs_per_band: 1}
-"""
 
 SHOWN = """
 new Promise(resolve => {
@@ -161,11 +149,9 @@ def chromium() -> str:
 def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The webserver, on an instance that holds one field."""
     home = tmp_path_factory.mktemp("home")
-    (home / "fields.yaml").write_text(FIELDS)
-    shutil.copy(ROOT / "dagster_home" / "dagster.yaml", home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
-        pin_simulated_clock(DEMO_CLOCK)
+        install(tiny_field("tiny_draco", side=512, epochs=1, seed=5))
         summary = run_fields(["tiny_draco"], workers=1)
         assert summary.ok, summary.fields[0].error
     port, log = free_port(), home / "webserver.log"

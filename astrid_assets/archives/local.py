@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from astrid_assets.archives.protocol import Download, Exposure
-from astrid_assets.errors import ArchiveUnavailableError, BadAnswerError, ImageError, NoCoverageError
+from astrid_assets.errors import BadAnswerError, ConfigurationError, ImageError, NoCoverageError
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -65,8 +65,8 @@ class LocalArchive:
 
         Raises
         ------
-        ArchiveUnavailableError
-            The field has no folder, or the folder is not there.
+        ConfigurationError
+            The field has no folder, or the folder is not there: waiting does not help.
         """
         options = _options(sky_field)
         files = sorted(
@@ -126,15 +126,18 @@ class LocalArchive:
 
 
 def _options(sky_field: Field) -> LocalOptions:
+    from astrid_assets.fields import fields_path
+
     options = sky_field.local
     if options is None:
         msg = (
             f"field {sky_field.name} names archive local, but has no folder; add local.folder in fields.yaml"
         )
-        raise ArchiveUnavailableError(msg)
+        raise ConfigurationError(msg)
     if not options.path.is_dir():
-        msg = f"field {sky_field.name}: folder {options.path} is not there"
-        raise ArchiveUnavailableError(msg)
+        where = fields_path()
+        msg = f"field {sky_field.name}: folder {options.path} is not there; mend local.folder in {where}"
+        raise ConfigurationError(msg)
     return options
 
 

@@ -49,7 +49,8 @@ def root_errors(events: Sequence[dg.DagsterEvent]) -> Iterator[SerializableError
     """Yield the innermost cause of each error of a run, in order."""
     for event in events:
         error = getattr(event.event_specific_data, "error", None)
-        while error is not None and error.cause is not None:
+        # the error of a worker process has its traceback, as a text, for a cause
+        while error is not None and error.cause is not None and error.cause.cls_name != "_RemoteTraceback":
             error = error.cause
         if error is not None:
             yield error

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["open_instance"]
 
 _NO_CAPTURE = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+_QUIET = {"compute_logs": _NO_CAPTURE, "telemetry": {"enabled": False}}
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
     home = dagster_home()
     home.mkdir(parents=True, exist_ok=True)
     os.environ["DAGSTER_HOME"] = str(home)
-    ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NO_CAPTURE})
+    ref = InstanceRef.from_dir(str(home), overrides=_QUIET)
     with _few_disk_flushes(), _kept_engines(), dg.DagsterInstance.from_ref(ref) as instance:
         yield instance
 

@@ -26,6 +26,7 @@ SHOWN_METRICS = (
 )
 SHOWN_CANDIDATES = 10
 SHOWN_COLUMNS = ["x", "y", "ra", "dec", "flux", "flux_error", "snr", "artifact"]
+DECIMALS = {"ra": 6, "dec": 6}  # degrees: 0.004 arcsec
 
 _FILE = click.Path(exists=True, dir_okay=False)
 
@@ -142,6 +143,7 @@ def _write(folder: Path, pair: AlignedPair, results: dict[str, Difference], tabl
     with store.writing("candidates.csv") as stream:
         pyarrow.csv.write_csv(table, stream)
     store.write_bytes("figure.png", difference_figure(pair, results["zogy"], table))
+    store.remove_staging()
     names = [*(f"{method}.fits" for method in results), "candidates.parquet", "candidates.csv", "figure.png"]
     return [str(folder / name) for name in names]
 
@@ -183,6 +185,6 @@ def _print(summary: dict[str, Any]) -> None:
     )
     strongest = summary["strongest"]
     if strongest:
-        print_table(list(strongest[0]), [list(row.values()) for row in strongest])
+        print_table(list(strongest[0]), [list(row.values()) for row in strongest], decimals=DECIMALS)
     for file in summary["files"]:
         click.echo(file)

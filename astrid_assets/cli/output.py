@@ -38,9 +38,12 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print rows in aligned columns, numbers to the right."""
-    cells = [[_cell(value) for value in row] for row in rows]
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, decimals: Mapping[str, int] | None = None
+) -> None:
+    """Print rows in aligned columns, numbers to the right; `decimals` by column, 4 by default."""
+    places = [(decimals or {}).get(name, 4) for name in columns]
+    cells = [[_cell(value, n) for value, n in zip(row, places, strict=True)] for row in rows]
     widths = [max(len(c), *(len(row[i]) for row in cells), 0) for i, c in enumerate(columns)]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
     for row in ([*columns], *cells):
@@ -48,10 +51,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         click.echo("  ".join(padded).rstrip())
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, decimals: int) -> str:
     if value is None:
         return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
 
 
 def megabytes(size: float) -> str:

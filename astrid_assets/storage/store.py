@@ -132,6 +132,10 @@ class Store:
         for folder in (*FOLDERS.values(), METADATA_FOLDER):
             self.remove(f"{_STAGING}/{folder}/{sky_field}")
 
+    def remove_staging(self) -> None:
+        """Remove the place of files on their way. Call when nobody else writes below the root."""
+        self.remove(_STAGING)
+
     def commit(self, asset: str, sky_field: str, row: Row, *, key: str | None = None) -> None:
         """Write the row of one exposure; from now on its results count."""
         name = key or row["exposure_id"]

@@ -12,7 +12,7 @@ from astropy.io import fits
 
 from astrid_assets.archives.local import LocalArchive
 from astrid_assets.archives.protocol import Archive, Exposure
-from astrid_assets.errors import ArchiveUnavailableError, BadAnswerError, NoCoverageError
+from astrid_assets.errors import BadAnswerError, ConfigurationError, NoCoverageError
 from astrid_assets.fields import Field, LocalOptions
 from astrid_assets.images import read_image
 
@@ -136,9 +136,9 @@ def test_pattern_and_hidden_files(tmp_path: Path) -> None:
 
 
 def test_no_folder_is_an_outage(tmp_path: Path) -> None:
-    with pytest.raises(ArchiveUnavailableError, match=r"field own: folder .*gone is not there"):
+    with pytest.raises(ConfigurationError, match=r"field own: folder .*gone is not there"):
         LocalArchive().search(field(tmp_path / "gone"))
-    with pytest.raises(ArchiveUnavailableError, match=r"has no folder; add local\.folder"):
+    with pytest.raises(ConfigurationError, match=r"has no folder; add local\.folder"):
         LocalArchive().search(Field(name="own", ra=1, dec=2, radius=0.1, archives=("simulated",), bands=()))
     (tmp_path / "bare").mkdir()
     assert LocalArchive().search(field(tmp_path / "bare")) == []

@@ -14,30 +14,12 @@ import pytest
 
 from astrid_assets.automation.instance import open_instance
 from astrid_assets.automation.runs import run_fields
-from astrid_assets.clock import DEMO_CLOCK, pin_simulated_clock
-from astrid_assets.home import dagster_home
 from astrid_assets.storage.layout import ASSETS
 from astrid_assets.storage.manifest import manifest_digest
 from astrid_assets.storage.store import Store
+from astrid_assets_tests.tiny import install, tiny_field
 
-FIELDS = """
-tiny:
-  ra: 265.0
-  dec: 62.0
-  radius: 0.05
-  archives: [simulated]
-  bands: [r]
-  science_window: {start: 2025-09-01}
-  reference_window: {end: 2025-03-01}
-  simulated: {seed: 3, shape: [256, 256], dirt: false, corrupt: false, max_epochs_per_band: 3}
-"""
-
-POOLS = """
-concurrency:
-  runs: {max_concurrent_runs: 2}
-  pools: {granularity: op, default_limit: 2, op_granularity_run_buffer: 4}
-telemetry: {enabled: false}
-"""
+FIELD = tiny_field(epochs=3)
 
 # a run that kills itself, workers at work and all, at the n-th sign of progress after an asset began
 KILLED_RUN = """
@@ -67,13 +49,6 @@ ALIVE = [
 ]
 
 
-def _prepare() -> None:
-    home = dagster_home()
-    (home / "fields.yaml").write_text(FIELDS)
-    (home / "dagster.yaml").write_text(POOLS)
-    pin_simulated_clock(DEMO_CLOCK)
-
-
 def _killed(asset: str, *, after: int) -> int:
     command = [sys.executable, "-c", KILLED_RUN, asset, str(int(after))]
     return subprocess.run(command, check=False, capture_output=True).returncode
@@ -100,7 +75,7 @@ def _held() -> tuple[int, int]:
 
 def test_a_run_killed_in_any_step_is_taken_up_where_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Every committed row survives, nothing is held, and the tables are those of a run never killed."""
-    _prepare()
+    install(FIELD)
     monkeypatch.setenv("ASTRID_WORKERS", "1")
     for asset in STEPS:
         before = _committed()
@@ -126,7 +101,7 @@ def test_a_run_killed_in_any_step_is_taken_up_where_it_was(monkeypatch: pytest.M
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_lose_nothing():
     """SIGKILL from outside at 20 random moments of the run, start-up included."""
-    _prepare()
+    install(FIELD)
     draw = random.Random(1)
     for _ in range(20):
         before = _committed()

@@ -17,37 +17,15 @@ import pytest
 
 from astrid_assets.automation.instance import open_instance
 from astrid_assets.automation.runs import run_fields
-from astrid_assets.clock import DEMO_CLOCK, pin_simulated_clock
-from astrid_assets.home import dagster_home
 from astrid_assets.storage.locks import locks_folder
 from astrid_assets.storage.store import Store
-
-FIELDS = """
-tiny:
-  ra: 265.0
-  dec: 62.0
-  radius: 0.05
-  archives: [simulated]
-  bands: [r]
-  science_window: {start: 2025-09-01}
-  reference_window: {end: 2025-03-01}
-  simulated: {seed: 3, shape: [256, 256], dirt: false, corrupt: false, max_epochs_per_band: 4}
-"""
-
-INSTANCE = """
-telemetry: {enabled: false}
-concurrency:
-  runs: {max_concurrent_runs: 2}
-  pools: {granularity: op, default_limit: 2, op_granularity_run_buffer: 4}
-"""
+from astrid_assets_tests.tiny import install, tiny_field
 
 
 @pytest.fixture
 def daemon() -> Iterator[subprocess.Popen]:
     """The Dagster daemon with its code server, in a process group of its own."""
-    (dagster_home() / "fields.yaml").write_text(FIELDS)
-    (dagster_home() / "dagster.yaml").write_text(INSTANCE)
-    pin_simulated_clock(DEMO_CLOCK)
+    install(tiny_field(epochs=4))
     command = [
         str(Path(sys.executable).with_name("dagster-daemon")),
         "run",

@@ -11,7 +11,6 @@ import pytest
 
 from astrid_assets.automation.instance import open_instance
 from astrid_assets.automation.runs import RunSummary, run_fields
-from astrid_assets.clock import DEMO_CLOCK, pin_simulated_clock
 from astrid_assets.errors import ConfigurationError
 from astrid_assets.home import dagster_home
 from astrid_assets.storage.layout import ASSETS
@@ -19,20 +18,11 @@ from astrid_assets.storage.ledger import ledger
 from astrid_assets.storage.locks import field_lock
 from astrid_assets.storage.manifest import manifest_digest
 from astrid_assets.storage.store import Store
+from astrid_assets_tests.tiny import install, tiny_field
 
 IMAGE_ASSETS = ASSETS[1:]
 
-TINY = """
-tiny:
-  ra: 265.0
-  dec: 62.0
-  radius: 0.05
-  archives: [simulated]
-  bands: [r]
-  science_window: {start: 2025-09-01}
-  reference_window: {end: 2025-03-01}
-  simulated: {seed: 3, shape: [256, 256], dirt: false, corrupt: false, max_epochs_per_band: 2}
-"""
+TINY = tiny_field()
 
 UNBUILT = """
 later:
@@ -41,12 +31,6 @@ later:
   radius: 0.1
   archives: [mast]
 """
-
-
-def registry(*blocks: str) -> None:
-    (dagster_home() / "fields.yaml").write_text("".join(blocks))
-    (dagster_home() / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    pin_simulated_clock(DEMO_CLOCK)
 
 
 def run(**options: object) -> RunSummary:
@@ -64,7 +48,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSummary]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
         patch.delenv("ASTRID_DATA", raising=False)
-        registry(TINY, UNBUILT)
+        install(TINY, UNBUILT)
         return home, run()
 
 
@@ -140,9 +124,9 @@ def test_a_second_run_does_no_work_and_says_so(first: RunSummary):
 
 
 def test_a_changed_parameter_redoes_exactly_what_depends_on_it(first: RunSummary):
-    registry(TINY + "  processing: {candidates: {threshold: 6.0}}\n")
+    install(TINY + "  processing: {candidates: {threshold: 6.0}}\n")
     assert {a for a, n in run().fields[0].new.items() if n} == {"candidates"}
-    registry(TINY + "  processing: {normalized_pairs: {background_box: 48}}\n")
+    install(TINY + "  processing: {normalized_pairs: {background_box: 48}}\n")
     redone = {a for a, n in run().fields[0].new.items() if n}
     assert redone == {"normalized_pairs", "zogy_differences", "classic_differences", "candidates"}
 
@@ -164,7 +148,7 @@ def test_force_redoes_one_asset_alone(first: RunSummary):
 
 
 def test_a_busy_field_fails_with_one_clear_line():
-    registry(TINY)
+    install(TINY)
     with field_lock("tiny", run_id="0123456789"):
         summary = run(assets=["observations"])
     assert not summary.ok
@@ -173,14 +157,14 @@ def test_a_busy_field_fails_with_one_clear_line():
 
 
 def test_a_field_whose_archives_are_not_built_runs_nothing_and_says_so():
-    registry(UNBUILT)
+    install(UNBUILT)
     (field,) = run_fields(["later"]).fields
     assert (field.status, field.run_id) == ("not_built", None)
     assert field.error == "no archive of the field is built yet (mast)"
 
 
 def test_unknown_fields_and_assets_are_refused():
-    registry(TINY)
+    install(TINY)
     with pytest.raises(ConfigurationError, match="there is no field 'tinny'"):
         run_fields(["tinny"])
     with pytest.raises(ConfigurationError, match="there is no asset 'candidate'"):
@@ -188,7 +172,7 @@ def test_unknown_fields_and_assets_are_refused():
 
 
 def test_an_option_that_does_not_exist_fails_the_run_with_one_line():
-    registry(TINY + "  processing: {candidates: {treshold: 6.0}}\n")
+    install(TINY + "  processing: {candidates: {treshold: 6.0}}\n")
     summary = run(assets=["observations", "science_images"])
     assert summary.fields[0].error.startswith(
         "science_images: field tiny: processing.candidates.treshold: unknown option"
