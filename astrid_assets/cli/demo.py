@@ -26,6 +26,7 @@ def demo(nights: int, as_json: bool) -> int:  # noqa: ARG001 -- the JSON line is
     same on every date. A second call finds nothing new. The last line is always one JSON object.
     """
     from astrid_assets.clock import from_mjd
+    from astrid_assets.reports.recovered import recovered
     from astrid_assets.reports.scoring import score
 
     clock = _pin_clock(nights)
@@ -33,9 +34,10 @@ def demo(nights: int, as_json: bool) -> int:  # noqa: ARG001 -- the JSON line is
     click.echo(f"{len(names)} fields of the simulated survey, as of {from_mjd(clock):%Y-%m-%d %H:%M} UTC")
     summary = materialize(names)
     print_summary(summary)
-    truth = score(names)
+    truth = score(names) | recovered(names)
     click.echo(_sentence(truth))
-    click.echo(_where_to_look())
+    for line in _where_to_look(names):
+        click.echo(line)
     print_json(_result(summary, truth))
     return 0 if summary.ok else 1
 
@@ -70,14 +72,24 @@ def _sentence(truth: dict[str, Any]) -> str:
     return (
         f"{truth['transients_found']} of {truth['transients']} transients found (S/N >= 10, clean pixels), "
         f"{truth['false_per_mpix']:.2f} unexplained detections per Mpix, "
-        f"{truth['dirt_explained']} of {truth['dirt']} pieces of dirt explained"
+        f"{truth['dirt_explained']} of {truth['dirt']} pieces of dirt explained; "
+        f"{truth['recovered']} of {truth['injected']} injected sources recovered"
     )
 
 
-def _where_to_look() -> str:
-    from astrid_assets.storage.layout import data_root
+def _where_to_look(names: list[str]) -> list[str]:
+    from astrid_assets.storage import Store
+    from astrid_assets.storage.layout import RELEASE_FOLDERS
 
-    return f"results: {data_root()}; the UI: make ui; one more night: astrid demo --nights 1"
+    store = Store()
+    pages = [f"{store.folder('field_report', name)}/index.html" for name in names]
+    pages += [f"{folder}/index.html" for folder in (RELEASE_FOLDERS["data_catalog"],)]
+    there = [str(store.path(page)) for page in pages if store.size(page)]
+    return [
+        f"results: {store.root}",
+        *(f"look at: {page}" for page in there),
+        "the UI: make ui; one more night: astrid demo --nights 1",
+    ]
 
 
 def _result(summary: RunSummary, truth: dict[str, Any]) -> dict[str, Any]:
@@ -88,8 +100,9 @@ def _result(summary: RunSummary, truth: dict[str, Any]) -> dict[str, Any]:
         **{name: counts.get(name, 0) for name in ("differenced", "candidates")},
         **{name: truth[name] for name in ("transients", "transients_found", "false_per_mpix")},
         **{name: truth[name] for name in ("dirt", "dirt_explained")},
-        # injections and training sets are no part of the graph yet
-        **dict.fromkeys(("injected", "recovered", "training_samples")),
+        **{name: truth[name] for name in ("injections", "injected", "recovered")},
+        "training_samples": summary.release.samples if summary.release else None,
+        "release": summary.release.release_id if summary.release else None,
         "checks": summary.checks,
         "new": summary.n_new,
         "stages": {name: round(seconds, 2) for name, seconds in summary.stages.items()},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,9 +15,11 @@ import click
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from rich.progress import Progress
 
-__all__ = ["ProgressBar", "json_option", "megabytes", "print_json", "print_table"]
+__all__ = ["QUIET_SECONDS", "ProgressBar", "json_option", "megabytes", "print_json", "print_table"]
+
+QUIET_SECONDS = 8.0
+"""Longest time without a word where there is no terminal for a bar; logs of services give up later."""
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,46 +67,92 @@ def megabytes(size: float) -> str:
 
 
 class ProgressBar:
-    """A bar on standard error while a run goes on; nothing where that is no terminal.
+    """What goes on during a run, on standard error: a bar on a terminal, lines elsewhere.
 
     It is called with the field, the asset and how much of it is done.
     """
 
     def __init__(self) -> None:
-        self._progress: Progress | None = None
-        self._tasks: dict[tuple[str, str], Any] = {}
+        self._shown: _Bar | _Lines = _Bar() if sys.stderr.isatty() else _Lines()
 
     def __enter__(self) -> Self:
-        """Show the bar."""
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._progress.start()
+        """Begin."""
+        self._shown.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Take the bar away."""
-        if self._progress is not None:
-            self._progress.stop()
+        self._shown.stop()
 
     def __call__(self, sky_field: str, asset: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` exposures of an asset are finished."""
-        if self._progress is None:
-            return
-        key = (sky_field, asset)
-        if key not in self._tasks:
+        self._shown.update(f"{sky_field} {asset}", done, total)
+
+
+class _Bar:
+    """A bar that is gone when the run ends."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Any] = {}
+
+    def start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._progress.start()
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
             for task in self._tasks.values():
                 self._progress.update(task, visible=False)
-            self._tasks[key] = self._progress.add_task(f"{sky_field} {asset}", total=total)
-        self._progress.update(self._tasks[key], completed=done, total=total)
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+
+class _Lines:
+    """One line for each stage that has something to do, and a sign of life where one takes long."""
+
+    def __init__(self) -> None:
+        self._stage, self._done, self._total = "", 0, 0
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._told = time.monotonic()
+
+    def start(self) -> None:
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def stop(self) -> None:
+        self._ended.set()
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        with self._lock:
+            begins = stage != self._stage and total > 0
+            self._stage, self._done, self._total = stage, done, total
+        if begins:
+            self._say(f"{stage} ({total})" if total > 1 else stage)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(1.0):
+            with self._lock:
+                quiet, stage = time.monotonic() - self._told, self._stage
+                text = f"{stage}: {self._done} of {self._total} ..." if self._total > 1 else f"{stage} ..."
+            if quiet >= QUIET_SECONDS:
+                self._say(text if stage else "starting ...")
+
+    def _say(self, text: str) -> None:
+        with self._lock:
+            self._told = time.monotonic()
+        click.echo(text, err=True)

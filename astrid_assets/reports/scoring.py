@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from astrid_assets.storage import Store
 
 __all__ = [
+    "WORKING_POINT",
     "ExposureScore",
     "FieldScore",
     "Searched",
@@ -58,7 +59,7 @@ _EXPLAINS = 2.0
 _SPREAD = 4.0
 """Pixels around dirt in which a mask counts as caused by it (masks are grown by the PSF)."""
 
-_WORKING_POINT = 10.0
+WORKING_POINT = 10.0
 """Significance from which a clean transient has to be found."""
 
 _EDGE = bits("EDGE", "NO_DATA", "REF_EDGE", "REF_NO_DATA")
@@ -265,7 +266,7 @@ def report(fields: Sequence[FieldScore]) -> dict[str, Any]:
     """Return all that is known about a run, pooled over fields; shares with 95 % Wilson intervals."""
     exposures = [exposure for one in fields for exposure in one.exposures]
     verdicts = [v for e in exposures for v in e.verdicts if v.change.kind == "transient"]
-    strong = [v for v in verdicts if abs(v.snr) >= _WORKING_POINT]
+    strong = [v for v in verdicts if abs(v.snr) >= WORKING_POINT]
     transients = {p: _share([v for v in strong if v.place == p]) for p in ("clean", "masked", "edge")}
     bins = ((3, 5), (5, 7), (7, 10), (10, 20), (20, 50), (50, np.inf))
     clean = [v for v in verdicts if v.place == "clean"]
