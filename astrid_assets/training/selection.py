@@ -109,14 +109,14 @@ def select(
 
 
 def _few_missing(rows: list[int], missing: np.ndarray, o: SelectionOptions) -> list[int]:
-    """Return the rows without the last of those that lack pixels, where these are too many."""
-    whole = sum(not missing[row] for row in rows)
-    allowed = int(whole * o.max_missing_share / (1 - o.max_missing_share))
-    kept = []
+    """Return the rows without some of those that lack pixels: from the first on never too many."""
+    kept: list[int] = []
+    n_missing = 0
     for row in rows:
-        allowed -= bool(missing[row])
-        if not missing[row] or allowed >= 0:
-            kept.append(row)
+        if missing[row] and n_missing + 1 > o.max_missing_share * (len(kept) + 1):
+            continue
+        n_missing += bool(missing[row])
+        kept.append(row)
     return kept
 
 

@@ -42,7 +42,7 @@ def probe_features(stamps: np.ndarray) -> np.ndarray:
         as arcsinh; the scatter is a natural logarithm of the image unit. 0 where a channel is missing.
     """
     n = len(stamps)
-    flat = stamps.reshape(n * 3, -1)
+    flat = stamps.reshape(n * 3, stamps.shape[-1] ** 2)
     with np.errstate(invalid="ignore"):
         good = np.abs(flat) <= LARGEST_VALUE
     rows = np.zeros((n * 3, 3), np.float32)
