@@ -19,6 +19,7 @@ __all__ = [
     "AlignConfig",
     "CandidatesConfig",
     "DifferencesConfig",
+    "FieldReportConfig",
     "ImagesConfig",
     "NormalizeConfig",
     "ObservationsConfig",
@@ -127,6 +128,18 @@ class CandidatesConfig(ImagesConfig):
     )
 
 
+class FieldReportConfig(ImagesConfig):
+    """Options of the page of a field."""
+
+    panels_max: int = pydantic.Field(
+        default=4,
+        ge=0,
+        le=12,
+        description="Exposures whose images are shown: the newest of each band, then the newest of the rest. "
+        "Each adds about 0.4 MB to the page.",
+    )
+
+
 CONFIGS: dict[str, type[dg.Config]] = {
     "observations": ObservationsConfig,
     "science_images": ImagesConfig,
@@ -136,6 +149,7 @@ CONFIGS: dict[str, type[dg.Config]] = {
     "zogy_differences": DifferencesConfig,
     "classic_differences": DifferencesConfig,
     "candidates": CandidatesConfig,
+    "field_report": FieldReportConfig,
 }
 """Class of the options of each asset."""
 

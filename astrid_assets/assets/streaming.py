@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -157,7 +157,9 @@ class Report:
     """New rows that failed or were rejected."""
 
 
-def stream(job: Job, works: Sequence[Work], *, workers: int | None = None) -> dict[str, Report]:
+def stream(
+    job: Job, works: Sequence[Work], *, workers: int | None = None, beside: Collection[str] = ()
+) -> dict[str, Report]:
     """Bring the rows of a job's assets up to date with the exposures that are to be in them.
 
     Parameters
@@ -171,6 +173,9 @@ def stream(job: Job, works: Sequence[Work], *, workers: int | None = None) -> di
     workers
         Number of processes.
 
+    beside
+        Rows that another call brings up to date: they are neither works nor superseded.
+
     Returns
     -------
     dict
@@ -178,7 +183,7 @@ def stream(job: Job, works: Sequence[Work], *, workers: int | None = None) -> di
     """
     job.store.clean_staging(job.sky_field.name)
     found = {step.asset: job.store.rows(step.asset, job.sky_field.name) for step in job.steps}
-    settled = {asset: _settled(job, asset, rows, works) for asset, rows in found.items()}
+    settled = {asset: _settled(job, asset, rows, works, beside) for asset, rows in found.items()}
     tasks = [t for t in (_task(job, work, settled) for work in works) if t is not None]
     new = _run(job, tasks, workers)
     return {a: _report(works, found[a], settled[a], new[a]) for a in found}
@@ -210,13 +215,15 @@ def process(task: Task) -> dict[str, Row]:
 # --- what is to be done ---------------------------------------------------------------------------
 
 
-def _settled(job: Job, asset: str, found: Mapping[str, Row], works: Sequence[Work]) -> dict[str, Row]:
+def _settled(
+    job: Job, asset: str, found: Mapping[str, Row], works: Sequence[Work], beside: Collection[str]
+) -> dict[str, Row]:
     """Return the rows after those that no longer apply were marked as superseded."""
     store, name = job.store, job.sky_field.name
     rows = dict(found)
     wanted = {w.row["exposure_id"]: w for w in works}
     for key, row in list(rows.items()):
-        if row["state"] == "superseded":
+        if row["state"] == "superseded" or key in beside:
             continue
         work = wanted.get(key)
         if work is None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from astrid_assets.reports.pixels import asinh, binned
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -120,31 +122,6 @@ def _bins(shape: tuple[int, int], width: int) -> int:
     return max(1, -(-max(shape) // width))
 
 
-def _binned(data: np.ndarray, good: np.ndarray, bins: int) -> np.ndarray:
-    """Return the mean of the good pixels of each bin; NaN where most are bad."""
-    ny, nx = (n // bins for n in data.shape)
-    shape = (ny, bins, nx, bins)
-    values = np.where(good, data, np.float32(0))
-    # rows first: adding whole rows is many times faster than adding inside them
-    weight, total = (
-        plane[: ny * bins, : nx * bins].reshape(shape).sum(axis=1, dtype=np.float32).sum(axis=2)
-        for plane in (good, values)
-    )
-    return np.where(weight > 0.5 * bins**2, total / np.maximum(weight, 1), np.nan)
-
-
-def _asinh(values: np.ndarray, *, floor: float = -1.0, soft: float = 5.0, bright: float = 99.7) -> np.ndarray:
-    """Stretch to 0..1: the sky a dark grey with little noise, bright sources not burnt out."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return np.zeros_like(values)
-    sky = np.median(finite)
-    noise = 1.4826 * np.median(np.abs(finite - sky)) or 1.0
-    top = max(float(np.percentile(finite, bright) - sky) / noise, 10.0)
-    low, high, scaled = (np.arcsinh(v / soft) for v in (floor, top, (values - sky) / noise))
-    return np.clip((scaled - low) / (high - low), 0.0, 1.0)
-
-
 def _entries(levels: np.ndarray) -> np.ndarray:
     """Return the grey palette entries of 0..1, and that of masked pixels for NaN."""
     greys = np.rint(np.nan_to_num(levels) * (_GREYS - 1)).astype(np.uint8)
@@ -153,12 +130,12 @@ def _entries(levels: np.ndarray) -> np.ndarray:
 
 def _grey(image: MaskedImage, bins: int) -> np.ndarray:
     """Draw an image in grey."""
-    return _entries(_asinh(_binned(image.data, ~image.bad, bins)))
+    return _entries(asinh(binned(image.data, ~image.bad, bins)))
 
 
 def _overlay(pair: AlignedPair, bins: int) -> np.ndarray:
     """Draw science in red and reference in cyan."""
-    red, cyan = (_asinh(_binned(i.data, ~i.bad, bins)) for i in (pair.science, pair.reference))
+    red, cyan = (asinh(binned(i.data, ~i.bad, bins)) for i in (pair.science, pair.reference))
     known = np.isfinite(red) & np.isfinite(cyan)
     red, cyan = (np.rint(np.nan_to_num(c) * (_STEPS - 1)).astype(np.uint8) for c in (red, cyan))
     return np.where(known, _OVERLAY + _STEPS * red + cyan, np.uint8(_MASKED)).astype(np.uint8)
@@ -166,7 +143,7 @@ def _overlay(pair: AlignedPair, bins: int) -> np.ndarray:
 
 def _signed(difference: Difference, bins: int) -> np.ndarray:
     """Draw a difference in grey, -10 to 10 sigma of the binned noise."""
-    values = _binned(difference.data, ~difference.bad, bins)
+    values = binned(difference.data, ~difference.bad, bins)
     finite = values[np.isfinite(values)]
     noise = 1.4826 * np.median(np.abs(finite - np.median(finite))) if finite.size else 1.0
     return _entries(np.clip(values / (20.0 * (noise or 1.0)) + 0.5, 0.0, 1.0))

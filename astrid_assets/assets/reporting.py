@@ -1,0 +1,144 @@
+"""Reporting: what was found, for people."""
+
+import time
+from typing import Any
+
+import dagster as dg
+
+from astrid_assets.assets.common import (
+    CODE_VERSIONS,
+    OWNERS,
+    Table,
+    job_of,
+    manifest_schema,
+    sky_fields,
+)
+from astrid_assets.assets.config import FieldReportConfig, effective_options
+from astrid_assets.assets.streaming import Job, Report, Work, stream
+from astrid_assets.checks.limits import limits
+from astrid_assets.checks.reporting import PAGE
+from astrid_assets.checks.specs import check_results, check_specs
+from astrid_assets.fields import get_field
+from astrid_assets.storage.layout import ASSETS
+from astrid_assets.storage.manifest import METRIC_PREFIX, digest, manifest_digest
+from astrid_assets.storage.store import Row, Store
+
+__all__ = ["field_report"]
+
+_UPSTREAM = tuple(asset for asset in ASSETS if asset != "field_report")
+
+
+@dg.asset(
+    partitions_def=sky_fields,
+    dagster_type=Table,
+    deps=list(_UPSTREAM),
+    group_name="reporting",
+    owners=OWNERS,
+    kinds={"html"},
+    code_version=CODE_VERSIONS["field_report"],
+    required_resource_keys={"run_lock"},
+    metadata={"dagster/column_schema": manifest_schema("field_report")},
+    check_specs=check_specs("field_report", sky_fields),
+)
+def field_report(context: dg.AssetExecutionContext, config: FieldReportConfig) -> dg.MaterializeResult:
+    """Page of the field: one HTML file with figures, statistics, checks and known limitations.
+
+    It opens without a network, on a desktop and on a phone. One row a section of the page; a section
+    is drawn again when what it shows has changed, and says why where there is nothing to show.
+    """
+    from astrid_assets.reports.field_page import parts_of
+    from astrid_assets.reports.results import FieldResults
+
+    started = time.perf_counter()
+    sky_field = get_field(context.partition_key)
+    job = job_of(sky_field, "report_parts", {"field_report": config})
+    results = FieldResults(job.store, sky_field, _UPSTREAM)
+    panels_max = effective_options(config, sky_field, "field_report")["panels_max"]
+    parts = parts_of(results, _checks(results), panels_max=panels_max)
+    works = [
+        Work({"exposure_id": p.key}, p.input_sha256, {"section": p.section, "inputs": p.inputs})
+        for p in parts
+    ]
+    drawn = stream(job, works, beside=(PAGE,))["field_report"]
+    rows = {row["exposure_id"]: row for row in drawn.manifest.to_pylist()}
+    sections = [(p.section, rows[p.key]) for p in parts]
+    archives = sorted({row["archive"] for row in results.rows("science_images") if row["archive"]})
+    page = Work(
+        {"exposure_id": PAGE},
+        digest([archives, [[r["product_id"], r["state"], r["reason"]] for _, r in sections]]),
+        {"parts": [(s, _short(r)) for s, r in sections], "archives": archives},
+    )
+    keys = [part.key for part in parts]
+    report = stream(job_of(sky_field, "report_page", {"field_report": config}), [page], beside=keys)[
+        "field_report"
+    ]
+    for row in (*drawn.errors, *report.errors):
+        context.log.warning(f"field_report {row['exposure_id']}: {row['state']}: {row['reason']}")
+    return dg.MaterializeResult(
+        value=report.manifest,
+        metadata=_described(job, report, drawn.n_new) | {"seconds": round(time.perf_counter() - started, 3)},
+        data_version=dg.DataVersion(manifest_digest(report.manifest)),
+        check_results=list(check_results("field_report", report.manifest)),
+    )
+
+
+def _short(row: Row) -> Row:
+    return {name: row[name] for name in ("exposure_id", "state", "reason", "path")}
+
+
+def _checks(results: Any) -> list[dict[str, Any]]:
+    """Return what the checks of all assets of a field say, as its page shows it."""
+    found = []
+    for asset in _UPSTREAM:
+        table = results.manifest(asset)
+        if table is not None:
+            found += [_check(asset, result) for result in check_results(asset, table)]
+    return found
+
+
+def _check(asset: str, result: dg.AssetCheckResult) -> dict[str, Any]:
+    values = {name: value.value for name, value in result.metadata.items()}
+    metrics = [
+        {
+            "metric": name,
+            "unit": limit.unit,
+            "median": values[f"{name}_median"],
+            "green": _range(limit.ranges[0]),
+        }
+        for name, limit in limits(asset).items()
+        if f"{name}_median" in values
+    ]
+    return {
+        "asset": asset,
+        "name": result.check_name,
+        "colour": values["colour"],
+        "text": result.description or "",
+        "metrics": metrics,
+    }
+
+
+def _range(green: tuple[str, float, float]) -> str:
+    """Write the green range of a limit."""
+    _, low, high = green
+    if high == float("inf"):
+        return "any" if low == -high else f"{low:g} and more"
+    return f"up to {high:g}" if low == -float("inf") else f"{low:g} to {high:g}"
+
+
+def _described(job: Job, report: Report, n_drawn: int) -> dict[str, Any]:
+    """Return the metadata: where the page is, and its numbers."""
+    page = next(row for row in report.manifest.to_pylist() if row["exposure_id"] == PAGE)
+    metrics = {
+        name.removeprefix(METRIC_PREFIX): value
+        for name, value in page.items()
+        if name.startswith(METRIC_PREFIX) and value is not None
+    }
+    note = {} if report.n_new else {"note": "nothing new: the page is as it was"}
+    where = {} if page["path"] is None else {"page": _link(job.store, page["path"])}
+    return {"n_new": report.n_new, "n_sections_drawn": n_drawn, **metrics, **note, **where}
+
+
+def _link(store: Store, path: str) -> Any:
+    """Return the place of a page, to be opened from the user interface."""
+    place = str(store.path(path))
+    return dg.MetadataValue.path(place) if store.local else dg.MetadataValue.url(place)
