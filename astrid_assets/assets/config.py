@@ -18,6 +18,7 @@ __all__ = [
     "CONFIGS",
     "AlignConfig",
     "CandidatesConfig",
+    "CutoutsConfig",
     "DifferencesConfig",
     "FieldReportConfig",
     "ImagesConfig",
@@ -128,6 +129,31 @@ class CandidatesConfig(ImagesConfig):
     )
 
 
+class CutoutsConfig(ImagesConfig):
+    """Options of the cutouts."""
+
+    size: int = pydantic.Field(
+        default=65,
+        ge=33,
+        le=257,
+        description="Side of a stamp, pixels, odd: 65 holds views of 63 (ZTF) and 64 pixels, 129 also 128.",
+    )
+    max_flagged: int = pydantic.Field(
+        default=100,
+        ge=0,
+        description="Flagged candidates an exposure that get a stamp, drawn by their names: hard negatives "
+        "for training. Unflagged ones all get one.",
+    )
+
+    @pydantic.field_validator("size")
+    @classmethod
+    def _odd(cls, size: int) -> int:
+        if size % 2 == 0:
+            msg = f"a stamp has an odd size, so that there is a middle pixel, not {size}"
+            raise ValueError(msg)
+        return size
+
+
 class FieldReportConfig(ImagesConfig):
     """Options of the page of a field."""
 
@@ -149,6 +175,7 @@ CONFIGS: dict[str, type[dg.Config]] = {
     "zogy_differences": DifferencesConfig,
     "classic_differences": DifferencesConfig,
     "candidates": CandidatesConfig,
+    "cutouts": CutoutsConfig,
     "field_report": FieldReportConfig,
 }
 """Class of the options of each asset."""

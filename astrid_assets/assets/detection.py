@@ -13,10 +13,11 @@ from astrid_assets.assets.common import (
     column_schema,
     identity,
     job_of,
+    manifest_schema,
     result_of,
     sky_fields,
 )
-from astrid_assets.assets.config import CandidatesConfig
+from astrid_assets.assets.config import CandidatesConfig, CutoutsConfig
 from astrid_assets.assets.streaming import Work, stream
 from astrid_assets.checks.specs import check_specs
 from astrid_assets.fields import get_field
@@ -24,7 +25,7 @@ from astrid_assets.storage.layout import MANIFEST
 from astrid_assets.storage.manifest import COLUMNS, digest, usable
 from astrid_assets.storage.store import Row, Store
 
-__all__ = ["candidates"]
+__all__ = ["candidates", "cutouts"]
 
 _IDENTITY = {"candidate_id": "identifier, unique in the field", "field": "field of the registry"} | {
     name: COLUMNS[name][1] for name in ("exposure_id", "reference_id", "survey", "band")
@@ -65,12 +66,62 @@ def candidates(
     report = stream(job, works)["candidates"]
     folder = job.store.folder("candidates", sky_field.name)
     job.store.write_table(f"{folder}/{MANIFEST}", report.manifest)
-    rows = [r for r in report.manifest.to_pylist() if r["state"] in {"ok", "empty"}]
-    table = _together(job.store, rows)
+    table = _together(job.store, _done_rows(report.manifest))
     result = result_of(context, job, "candidates", report, started=started, value=table)
     counts = {"n_candidates": table.num_rows, "n_unflagged": _unflagged(table)}
     schema = {"dagster/column_schema": _schema(table)}
     return result._replace(metadata={**counts, **(result.metadata or {}), **schema})
+
+
+@dg.asset(
+    partitions_def=sky_fields,
+    dagster_type=Table,
+    group_name="detection",
+    owners=OWNERS,
+    kinds={"numpy", "fits", "parquet"},
+    code_version=CODE_VERSIONS["cutouts"],
+    required_resource_keys={"run_lock"},
+    metadata={"dagster/column_schema": manifest_schema("cutouts")},
+    deps=["candidates"],
+    check_specs=check_specs("cutouts", sky_fields),
+)
+def cutouts(
+    context: dg.AssetExecutionContext,
+    config: CutoutsConfig,
+    zogy_differences: pa.Table,
+    normalized_pairs: pa.Table,
+) -> dg.MaterializeResult:
+    """Stamps of science, reference, difference and score around the candidates of each exposure.
+
+    Integer crops of one odd size about the pixel that holds the candidate; what lies beyond the image or
+    has no value is NaN and flagged. Arrays (`.npz`) and a table in the same order for all unflagged and a
+    fixed draw of the flagged candidates; the unflagged ones also as multi-extension FITS, each stamp with
+    its own world coordinates.
+    """
+    started = time.perf_counter()
+    sky_field = get_field(context.partition_key)
+    job = job_of(sky_field, "cutouts", {"cutouts": config})
+    found = {r["exposure_id"]: r for r in _done_rows(job.store.manifest("candidates", sky_field.name))}
+    pairs = {r["exposure_id"]: r for r in usable(normalized_pairs)}
+    works = [
+        Work(
+            identity(r),
+            digest([found[name]["product_id"], r["product_id"]]),
+            {"candidates": found[name], "difference": r, "normalized": pairs[name]},
+        )
+        for r in usable(zogy_differences)
+        if (name := r["exposure_id"]) in found and name in pairs
+    ]
+    report = stream(job, works)["cutouts"]
+    result = result_of(context, job, "cutouts", report, started=started)
+    counts = {"n_stamps": sum(r["n_rows"] or 0 for r in usable(report.manifest))}
+    return result._replace(metadata={**counts, **(result.metadata or {})})
+
+
+def _done_rows(manifest: pa.Table | None) -> list[Row]:
+    """Return the rows of a manifest whose tables count, also those of nothing found."""
+    rows = [] if manifest is None else manifest.to_pylist()
+    return [r for r in rows if r["state"] in {"ok", "empty"}]
 
 
 def _together(store: Store, rows: Sequence[Row]) -> pa.Table:

@@ -8,11 +8,12 @@ from astrid_assets.checks.table import Row, TableCheck
 __all__ = ["CHECKS", "REQUIRED", "cause"]
 
 REQUIRED: dict[str, tuple[str, ...]] = {
-    "candidates": ("exposure_id", "survey", "band", "pairing_key", "mjd_mid")
+    "candidates": ("exposure_id", "survey", "band", "pairing_key", "mjd_mid"),
+    "cutouts": ("exposure_id", "survey", "band", "pairing_key", "mjd_mid"),
 }
 """Columns that every usable row of an asset must have."""
 
-CHECKS: dict[str, tuple[TableCheck, ...]] = {"candidates": PAIR_CHECKS}
+CHECKS: dict[str, tuple[TableCheck, ...]] = {"candidates": PAIR_CHECKS, "cutouts": PAIR_CHECKS}
 """Table checks of each asset of the group."""
 
 _FINE = ("green", "none", None)

@@ -87,6 +87,11 @@ class Triplets:
         """Share of flagged pixels of each channel, ``(n, 3)``."""
         return (self.mask != 0).mean(axis=(2, 3))
 
+    @property
+    def at_edge(self) -> np.ndarray:
+        """Whether a stamp reaches beyond the image, boolean ``(n,)``."""
+        return (self.mask & STAMP_BITS["OUTSIDE"] != 0).any(axis=(1, 2, 3))
+
     def take(self, rows: Any) -> Triplets:
         """Return some of the triplets, by index or boolean mask."""
         return Triplets(*(getattr(self, name)[rows] for name in _ARRAYS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,12 @@ import numpy as np
 from astrid_assets.errors import ScienceError
 from astrid_assets.images.masks import BAD_BITS, bits
 from astrid_assets.images.triplets import LARGEST_VALUE, STAMP_BITS, Triplets
+from astrid_assets.seeds import uniform
 
 if TYPE_CHECKING:
-    from astropy.wcs import WCS
-
     from astrid_assets.images.pairs import AlignedPair, Difference
 
-__all__ = ["STAMP_SIZE", "cut_triplets", "stamp_wcs"]
+__all__ = ["STAMP_SIZE", "choose_stamps", "cut_triplets", "triplet_metrics"]
 
 STAMP_SIZE = 65
 """Side of a stamp, pixels: the smallest odd size that holds views of 63 (ZTF) and 64 pixels."""
@@ -130,29 +130,64 @@ class _Window:
         return flags
 
 
-def stamp_wcs(wcs: WCS, x: int, y: int, size: int) -> WCS:
-    """Return the WCS of a stamp: that of the image with its reference pixel moved.
+def choose_stamps(names: Sequence[str], flagged: np.ndarray, *, max_flagged: int = 100) -> np.ndarray:
+    """Return which candidates of an exposure get a stamp: all unflagged ones, and some of the others.
 
     Parameters
     ----------
-    wcs
-        WCS of the image; SIP polynomials move along, distortion tables as well.
+    names
+        Candidate identifiers; which flagged ones are taken depends on them alone, so that
+        neither brightness nor place has a say.
+
+    flagged
+        Boolean, ``(n,)``.
+
+    max_flagged
+        Most flagged candidates.
+
+    Returns
+    -------
+    numpy.ndarray
+        Indices in ascending order.
+    """
+    flagged = np.asarray(flagged, bool)
+    drawn = sorted(np.flatnonzero(flagged), key=lambda i: uniform("cutouts", names[i]))
+    return np.sort(np.r_[np.flatnonzero(~flagged), np.array(drawn[:max_flagged], int)])
+
+
+def triplet_metrics(
+    triplets: Triplets, x: np.ndarray, y: np.ndarray, flagged: np.ndarray
+) -> dict[str, float]:
+    """Return quality metrics of the cutouts of an exposure.
+
+    Parameters
+    ----------
+    triplets
+        The cutouts.
 
     x, y
-        Middle pixel of the stamp in the image, 0-based.
+        Positions that they are to hold, pixels.
 
-    size
-        Odd side of the stamp, pixels.
+    flagged
+        Which of them are artefacts.
+
+    Returns
+    -------
+    dict
+        ``n_stamps``; ``n_stamps_unflagged``; ``unflagged_nan``: pixels without a value and
+        without a flag; ``off_centre``: largest distance of a position from the middle of the
+        middle pixel along an axis, pixels; ``edge_share`` of the stamps that reach beyond the image;
+        ``bad_share`` of flagged pixels in the stamps of unflagged candidates, all channels.
     """
-    from astropy.wcs import Sip
-
-    first = np.array([x - size // 2, y - size // 2], float)
-    moved = wcs.deepcopy()
-    moved.wcs.crpix = wcs.wcs.crpix - first
-    if wcs.sip is not None:
-        moved.sip = Sip(wcs.sip.a, wcs.sip.b, wcs.sip.ap, wcs.sip.bp, wcs.sip.crpix - first)
-    for name in ("cpdis1", "cpdis2", "det2im1", "det2im2"):
-        table = getattr(moved, name)
-        if table is not None:
-            table.crval = tuple(np.array(table.crval) - first)
-    return moved
+    unknown = ~np.isfinite(triplets.stamps) & (triplets.mask == 0)
+    good = ~np.asarray(flagged, bool)
+    away = np.abs([x - triplets.x, y - triplets.y])
+    some = len(triplets) > 0
+    return {
+        "n_stamps": float(len(triplets)),
+        "n_stamps_unflagged": float(good.sum()),
+        "unflagged_nan": float(unknown.sum()),
+        "off_centre": float(away.max()) if some else np.nan,
+        "edge_share": float(triplets.at_edge.mean()) if some else np.nan,
+        "bad_share": float(triplets.bad_fraction[good].mean()) if good.any() else np.nan,
+    }

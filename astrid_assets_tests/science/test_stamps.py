@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from astropy.wcs import Sip
 
 from astrid_assets.errors import ScienceError
 from astrid_assets.images import AlignedPair
 from astrid_assets.images.masks import bits
 from astrid_assets.images.triplets import STAMP_BITS, crop
 from astrid_assets.science import zogy
-from astrid_assets.science.stamps import cut_triplets, stamp_wcs
-from astrid_assets_tests.science.sky import known_pair, tan_wcs
+from astrid_assets.science.stamps import choose_stamps, cut_triplets, triplet_metrics
+from astrid_assets_tests.science.sky import known_pair
 
 OUTSIDE, MISSING, BAD, SATURATED = (STAMP_BITS[n] for n in ("OUTSIDE", "MISSING", "BAD", "SATURATED"))
 
@@ -100,19 +99,6 @@ def test_what_cannot_be_cut_is_refused(pair, difference):
         cut_triplets(raw, difference, np.array([5.0]), np.array([5.0]))
 
 
-@pytest.mark.parametrize("sip", [False, True])
-def test_a_stamp_has_its_own_world_coordinates(sip):
-    wcs = tan_wcs((128, 128), rotation=20.0)
-    if sip:
-        a = np.zeros((3, 3))
-        a[2, 0] = 1e-4
-        wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"]
-        wcs.sip = Sip(a, a.T, None, None, wcs.wcs.crpix)
-    own = stamp_wcs(wcs, 5, 100, 33)
-    expected = wcs.all_pix2world([5.0, 9.5], [100.0, 93.0], 0)
-    assert np.allclose(own.all_pix2world([16.0, 20.5], [16.0, 9.0], 0), expected, rtol=0, atol=1e-10)
-
-
 @pytest.mark.parametrize("side", [65, 129])
 @pytest.mark.parametrize("size", [63, 64, 65, 128])
 def test_views_share_the_centre(side, size):
@@ -126,3 +112,29 @@ def test_views_share_the_centre(side, size):
     assert view.shape == (2, 3, size, size)
     assert (view[..., size // 2, size // 2] == 1).all()
     assert view.base is not None
+
+
+def test_flagged_candidates_are_drawn_by_name_alone():
+    names = [f"exposure-{i:04d}" for i in range(300)]
+    flagged = np.arange(300) % 3 != 0
+    chosen = choose_stamps(names, flagged, max_flagged=50)
+    assert set(np.flatnonzero(~flagged)) <= set(chosen)
+    assert flagged[chosen].sum() == 50
+    assert 100 < np.mean(chosen[flagged[chosen]]) < 200
+    turned = choose_stamps(names[::-1], flagged[::-1], max_flagged=50)
+    assert {names[i] for i in chosen} == {names[::-1][i] for i in turned}
+    assert choose_stamps(names, flagged, max_flagged=500).tolist() == list(range(300))
+
+
+def test_metrics_see_what_is_wrong(pair, difference):
+    x, y = np.array([60.3, 2.0]), np.array([70.6, 50.0])
+    triplets = cut_triplets(pair, difference, x, y, size=33)
+    metrics = triplet_metrics(triplets, x, y, np.array([False, True]))
+    assert metrics["unflagged_nan"] == 0
+    assert metrics["off_centre"] == pytest.approx(0.4)
+    assert metrics["edge_share"] == 0.5
+    assert metrics["bad_share"] == pytest.approx(triplets.bad_fraction[0].mean())
+    assert triplets.at_edge.tolist() == [False, True]
+    triplets.stamps[0, 1, 4, 4] = np.nan
+    assert triplet_metrics(triplets, x, y + 1, np.array([False, True]))["unflagged_nan"] == 1
+    assert triplet_metrics(triplets, x, y + 1, np.array([False, True]))["off_centre"] == pytest.approx(1)
