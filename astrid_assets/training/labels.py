@@ -22,6 +22,7 @@ __all__ = [
     "FLAG_CONFIDENCES",
     "Label",
     "LabelRules",
+    "alerts_of",
     "label_injected",
     "label_observed",
     "one_domain",
@@ -78,6 +79,12 @@ class LabelRules:
 
     ambiguous: float = 15.0
     """Distance from an injected source within which another detection may be caused by it, pixels."""
+
+    injected_share: float = 0.5
+    """Share of the bogus detections that both runs have that is taken from the run with injections."""
+
+    alert_margin: float = 60.0
+    """Time from the ends of an exposure within which an alert is of that exposure, seconds."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,26 @@ def label_observed(
     """
     rules = rules or LabelRules()
     return [_observed(row, alerts, verdicts, rules) for row in rows]
+
+
+def alerts_of(alerts: Sequence[Row], exposure: Row, *, rules: LabelRules | None = None) -> list[Row]:
+    """Return the alerts that were made from an exposure, by time and band.
+
+    Parameters
+    ----------
+    alerts
+        Rows with ``mjd`` (UTC, start or middle of the exposure) and ``band``.
+
+    exposure
+        Row with ``mjd_start``, ``mjd_mid``, ``mjd_end`` and ``band``.
+
+    rules
+        Numbers of the rules.
+    """
+    margin = (rules or LabelRules()).alert_margin / 86400.0
+    middle = exposure["mjd_mid"]
+    start, end = (exposure.get(name) or middle for name in ("mjd_start", "mjd_end"))
+    return [a for a in alerts if a["band"] == exposure["band"] and start - margin <= a["mjd"] <= end + margin]
 
 
 def _observed(row: Row, alerts: Sequence[Row], verdicts: Sequence[Vetting], rules: LabelRules) -> Label:
@@ -383,7 +410,7 @@ def one_domain(
     labels: Sequence[Label],
     injected: Sequence[Label],
     *,
-    injected_share: float = 0.5,
+    rules: LabelRules | None = None,
 ) -> tuple[list[bool], list[bool]]:
     """Decide which detections to keep so that no pixels are in the set twice.
 
@@ -398,14 +425,15 @@ def one_domain(
     injected
         Labels of the run with injections.
 
-    injected_share
-        Share of the common bogus detections that is taken from the run with injections.
+    rules
+        Numbers of the rules.
 
     Returns
     -------
     tuple of lists of bool
         Whether to keep each detection: observed, injected.
     """
+    share = (rules or LabelRules()).injected_share
     keep = [True] * len(labels)
     keep_injected = [True] * len(injected)
     for i, label in enumerate(injected):
@@ -414,7 +442,7 @@ def one_domain(
         moves = (
             labels[label.twin].label == "bogus"
             and keep[label.twin]
-            and uniform("domain", observed[label.twin]["candidate_id"]) < injected_share
+            and uniform("domain", observed[label.twin]["candidate_id"]) < share
         )
         keep_injected[i] = moves
         if moves:

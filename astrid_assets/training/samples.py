@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from astrid_assets.images.triplets import CHANNELS, STAMP_BITS
-from astrid_assets.training import labels as rules
-from astrid_assets.training import nuisances, selection
-from astrid_assets.training.labels import Label
+from astrid_assets.training import nuisances
+from astrid_assets.training.labels import Label, LabelRules, label_injected, label_observed, one_domain
+from astrid_assets.training.nuisances import NuisanceOptions
 from astrid_assets.training.schema import LABELS, sample_schema
+from astrid_assets.training.selection import SelectionOptions
+from astrid_assets.training.selection import select as select_rows
 from astrid_assets.training.shortcut import PROBE_FEATURES, probe_features
 
 if TYPE_CHECKING:
@@ -84,9 +86,9 @@ def build_samples(
     truth: Sequence[Mapping[str, Any]] = (),
     alerts: Sequence[Mapping[str, Any]] = (),
     verdicts: Sequence[Vetting] = (),
-    injected_share: float = 0.5,
-    select: selection.SelectionOptions | None = None,
-    spoil: nuisances.NuisanceOptions | None = None,
+    rules: LabelRules | None = None,
+    select: SelectionOptions | None = None,
+    spoil: NuisanceOptions | None = None,
 ) -> Samples:
     """Label, select and spoil: the samples of an exposure.
 
@@ -105,22 +107,19 @@ def build_samples(
     alerts, verdicts
         See `astrid_assets.training.labels.label_observed`.
 
-    injected_share
-        See `astrid_assets.training.labels.one_domain`.
-
-    select, spoil
-        Numbers of selection and nuisances.
+    rules, select, spoil
+        Numbers of labels, selection and nuisances.
 
     Returns
     -------
     Samples
         Sorted by name. The same input gives the same bytes.
     """
-    rows, labels, stamps, mask = _labelled(observed, injected, truth, alerts, verdicts, injected_share)
+    rows, labels, stamps, mask = _labelled(observed, injected, truth, alerts, verdicts, rules)
     names = [_name(exposure, row, label) for row, label in zip(rows, labels, strict=True)]
     numbers = np.array([LABELS[label.label] for label in labels], np.int8)
     probe = probe_features(stamps)
-    chosen = selection.select(
+    chosen = select_rows(
         names,
         numbers,
         np.array([label.domain for label in labels], object),
@@ -141,16 +140,16 @@ def _labelled(
     truth: Sequence[Mapping[str, Any]],
     alerts: Sequence[Mapping[str, Any]],
     verdicts: Sequence[Vetting],
-    injected_share: float,
+    rules: LabelRules | None,
 ) -> tuple[list[Mapping[str, Any]], list[Label], np.ndarray, np.ndarray]:
     """Return rows, labels, stamps and masks of all detections that may become samples, none twice."""
-    ours = rules.label_observed(observed.rows, alerts=alerts, verdicts=verdicts)
+    ours = label_observed(observed.rows, alerts=alerts, verdicts=verdicts, rules=rules)
     parts = [(observed, ours, [True] * len(ours))]
     if injected is not None:
-        theirs = rules.label_injected(injected.rows, truth, observed.rows, ours)
+        theirs = label_injected(injected.rows, truth, observed.rows, ours, rules=rules)
         # a detection that was not cut out cannot stand for its twin
         theirs = [_alone(a) if row < 0 else a for a, row in zip(theirs, injected.stamp, strict=True)]
-        keep, keep_injected = rules.one_domain(observed.rows, ours, theirs, injected_share=injected_share)
+        keep, keep_injected = one_domain(observed.rows, ours, theirs, rules=rules)
         keep_injected = [k and a.label != "unlabelled" for k, a in zip(keep_injected, theirs, strict=True)]
         parts = [(observed, ours, keep), (injected, theirs, keep_injected)]
     rows, labels, stamps, masks = [], [], [], []
@@ -215,7 +214,7 @@ def _with_copies(
     stamps: np.ndarray,
     mask: np.ndarray,
     probe: np.ndarray,
-    options: nuisances.NuisanceOptions | None,
+    options: NuisanceOptions | None,
 ) -> Samples:
     """Add the spoiled copies, and what depends on the pixels."""
     names = [row["sample_id"] for row in rows]

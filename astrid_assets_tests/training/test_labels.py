@@ -8,6 +8,8 @@ from astrid_assets.science.detection import ARTIFACT_REASONS
 from astrid_assets.training.labels import (
     CONFIDENCES,
     FLAG_CONFIDENCES,
+    LabelRules,
+    alerts_of,
     label_injected,
     label_observed,
     one_domain,
@@ -84,6 +86,15 @@ def test_alerts_label_and_contradictions_take_labels_away():
     assert label_observed([row(artifact="masked")], alerts=[alert])[0].label == "unlabelled"
     for other in ({"label": -1}, {"dec": 20.001}, {"positive": False}):
         assert label_observed([row()], alerts=[alert | other])[0].label == "unlabelled"
+
+
+def test_alerts_belong_to_an_exposure_by_time_and_band():
+    exposure = {"mjd_start": 100.0, "mjd_mid": 100.0002, "mjd_end": 100.0004, "band": "r"}
+    times = (99.999, 99.9995, 100.0002, 100.001, 100.002)
+    alerts = [{"mjd": mjd, "band": "r"} for mjd in times] + [{"mjd": 100.0, "band": "g"}]
+    assert [a["mjd"] for a in alerts_of(alerts, exposure)] == [99.9995, 100.0002, 100.001]
+    bare = {"mjd_mid": 100.0, "band": "r"}
+    assert len(alerts_of(alerts, bare)) == 2
 
 
 def test_people_have_the_last_word():
@@ -182,7 +193,7 @@ def test_common_detections_are_kept_once_and_bogus_in_both_domains():
     assert [a + b for a, b in zip(keep, keep_injected, strict=True)] == [1] * 200
     assert all(keep[::2])
     assert 30 < sum(keep_injected) < 70
-    assert one_domain(before, labels, after, injected_share=0.0)[0] == [True] * 200
+    assert one_domain(before, labels, after, rules=LabelRules(injected_share=0.0))[0] == [True] * 200
 
 
 def test_every_reason_and_source_is_known():
