@@ -99,12 +99,8 @@ def _checks(results: Any) -> list[dict[str, Any]]:
 def _check(asset: str, result: dg.AssetCheckResult) -> dict[str, Any]:
     values = {name: value.value for name, value in result.metadata.items()}
     metrics = [
-        {
-            "metric": name,
-            "unit": limit.unit,
-            "median": values[f"{name}_median"],
-            "green": _range(limit.ranges[0]),
-        }
+        {"metric": name, "unit": limit.unit, "green": _range(limit.ranges[0])}
+        | {part: values[f"{name}_{part}"] for part in ("median", "min", "max")}
         for name, limit in limits(asset).items()
         if f"{name}_median" in values
     ]
@@ -120,6 +116,8 @@ def _check(asset: str, result: dg.AssetCheckResult) -> dict[str, Any]:
 def _range(green: tuple[str, float, float]) -> str:
     """Write the green range of a limit."""
     _, low, high = green
+    if low == high:
+        return f"{low:g}"
     if high == float("inf"):
         return "any" if low == -high else f"{low:g} and more"
     return f"up to {high:g}" if low == -float("inf") else f"{low:g} to {high:g}"

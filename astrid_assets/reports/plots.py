@@ -85,7 +85,7 @@ _STYLE: dict[str, Any] = {
 _INCHES = (4.4, 2.75)
 """Size of a chart; the page scales it to the width that there is."""
 
-_MARGINS = (0.6, 0.5, 0.14, 0.3)
+_MARGINS = (0.74, 0.5, 0.2, 0.3)
 """Room in inches left, below, right and above the axes."""
 
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -133,6 +133,8 @@ def chart(
         FigureCanvasSVG(figure)
         axes = figure.add_axes(box)
         plot(axes)
+        # names of y axes at the same place in all charts, however wide the numbers are
+        axes.yaxis.set_label_coords(-(left - 0.16) / (width - left - right), 0.5)
         figure.savefig(stream, format="svg", transparent=True, metadata=_NO_METADATA)
     figure.clear()
     return Markup(_inline(stream.getvalue(), label))  # noqa: S704 - Matplotlib escapes what it writes
@@ -156,7 +158,7 @@ def date_axis(axes: Axes, mjd: Sequence[float]) -> None:
     low, high = (min(mjd), max(mjd)) if len(mjd) else (0.0, 1.0)
     pad = max(0.04 * (high - low), 0.5)
     axes.set_xlim(low - pad, high + pad)
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True, min_n_ticks=2))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=2))
     first, last = from_mjd(low), from_mjd(high)
     if first.year == last.year:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{from_mjd(v):%-d %b}"))
@@ -186,7 +188,7 @@ def _power(value: float) -> str:
 
 
 def limit_bands(axes: Axes, ranges: Sequence[tuple[str, float, float]], values: Sequence[float]) -> None:
-    """Shade behind values what is green, yellow and orange; lines where a colour ends.
+    """Shade behind values what is green, yellow and orange.
 
     Parameters
     ----------
@@ -201,11 +203,15 @@ def limit_bands(axes: Axes, ranges: Sequence[tuple[str, float, float]], values: 
     """
     low, high = _window([v for v in values if math.isfinite(v)], ranges)
     axes.set_ylim(low, high)
-    for i, (colour, start, end) in reversed(list(enumerate(ranges))):
-        axes.axhspan(max(start, low), min(end, high), color=COLOURS[colour], alpha=0.13, lw=0, zorder=-9 - i)
-        for edge in (start, end):
-            if low < edge < high:
-                axes.axhline(edge, color=COLOURS[colour], lw=0.8, ls=(0, (4, 3)), zorder=-5)
+    inner_low, inner_high = math.inf, -math.inf
+    for colour, start, end in ranges:
+        # each range holds the one before: only what it adds is shaded
+        pieces = [(start, min(end, inner_low)), (max(start, inner_high), end)]
+        for piece in pieces if inner_low < inner_high else [(start, end)]:
+            bottom, top = max(piece[0], low), min(piece[1], high)
+            if bottom < top:
+                axes.axhspan(bottom, top, color=COLOURS[colour], alpha=0.16, lw=0, zorder=-9)
+        inner_low, inner_high = start, end
 
 
 def _window(values: Sequence[float], ranges: Sequence[tuple[str, float, float]]) -> tuple[float, float]:

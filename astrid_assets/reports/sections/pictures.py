@@ -80,7 +80,8 @@ def panels(results: FieldResults, inputs: Mapping[str, Any]) -> Content:
         for i, (title, picture) in enumerate(shown)
     ]
     counts = Counter(m["flagged"] for m in marks)
-    head = {"name": name, "band": difference["band"] or "unknown band", "date": date(difference["mjd_mid"])}
+    head = {"name": name, "slot": inputs["slot"], "date": date(difference["mjd_mid"])}
+    head["band"] = f"band {difference['band']}" if difference["band"] else "unknown band"
     return Content({**head, "panels": drawn, "kept": counts[False], "flagged": counts[True]})
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["comparison", "noise", "quality"]
 
 _REACH = 8.0
-"""Histograms go from minus to plus this many sigma; what lies beyond is in the outermost bins."""
+"""Histograms go from minus to plus this many sigma."""
 
 _BINS = 80
 
@@ -101,7 +101,7 @@ def _histogram(results: FieldResults, row: Row) -> np.ndarray:
         meta = layout.read_meta(hdus, "difference")
         score = layout.read_plane(hdus, "SCORR")
         good = (layout.decode_mask(hdus, "MASK", meta["planes"]) & BAD_BITS) == 0
-    values = np.clip(score[good & np.isfinite(score)], -_REACH, _REACH)
+    values = score[good & np.isfinite(score)]
     counts, _ = np.histogram(values, bins=_BINS, range=(-_REACH, _REACH))
     return counts / max(values.size * 2 * _REACH / _BINS, 1e-9)
 
@@ -145,12 +145,13 @@ def comparison(results: FieldResults, _inputs: Mapping[str, Any]) -> Content:
     charts = [
         {
             "svg": chart(
-                partial(_draw_pairs, pairs=pairs, metric=m, label=label), label=f"{label}, both methods"
+                partial(_draw_pairs, pairs=pairs, metric=m, title=title, unit=unit),
+                label=f"{title}, both methods",
             )
         }
-        for m, label in (
-            ("residual_noise_ratio", "residuals on sources [over expected]"),
-            ("noise_whiteness", "correlation of the noise"),
+        for m, title, unit in (
+            ("residual_noise_ratio", "residuals on static sources", "mean |D| over expected"),
+            ("noise_whiteness", "correlation of the noise", "largest autocorrelation"),
         )
         if any(a.get(f"metric_{m}") is not None and b.get(f"metric_{m}") is not None for a, b in pairs)
     ]
@@ -168,7 +169,7 @@ def _compared(metric: tuple[str, str, str], pairs: Sequence[tuple[Row, Row]]) ->
     return [label, zogy, classic, remark]
 
 
-def _draw_pairs(axes: Axes, *, pairs: Sequence[tuple[Row, Row]], metric: str, label: str) -> None:
+def _draw_pairs(axes: Axes, *, pairs: Sequence[tuple[Row, Row]], metric: str, title: str, unit: str) -> None:
     pairs = sorted(pairs, key=lambda p: (p[0]["mjd_mid"] or 0.0, p[0]["exposure_id"]))
     values = [[side.get(f"metric_{metric}") for side in pair] for pair in pairs]
     for i, (a, b) in enumerate(values, start=1):
@@ -181,7 +182,8 @@ def _draw_pairs(axes: Axes, *, pairs: Sequence[tuple[Row, Row]], metric: str, la
     axes.set_xlim(0.4, len(pairs) + 0.6)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("exposure, in order of time")
-    axes.set_ylabel(label)
+    axes.set_ylabel(unit)
+    axes.set_title(title)
     axes.legend(loc="best", ncols=2)
 
 

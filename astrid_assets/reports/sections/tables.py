@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from astrid_assets.checks.limits import worst
+from astrid_assets.checks.limits import COLOURS, worst
 from astrid_assets.reports.funnel import detection_funnel, exposure_funnel, sample_counts
 from astrid_assets.reports.limitations import limitations_of
 from astrid_assets.reports.pages import date, number
@@ -127,15 +127,15 @@ def _exposure(row: Row, by_asset: Mapping[str, Mapping[str, Row]], counts: Mappi
         name,
         row["band"],
         date(image.get("mjd_mid") or row["mjd_mid"]),
-        row["exptime"] if image.get("exptime") is None else image["exptime"],
-        image.get("seeing"),
-        image.get("metric_limiting_magnitude"),
-        image.get("zeropoint"),
-        found.get("zogy_differences", {}).get("metric_detection_threshold_mag"),
+        reached,
+        worst(r["colour"] for r in found.values() if r.get("colour")),
         kept,
         every,
-        worst(r["colour"] for r in found.values() if r.get("colour")),
-        reached,
+        row["exptime"] if image.get("exptime") is None else image["exptime"],
+        image.get("seeing"),
+        image.get("zeropoint"),
+        image.get("metric_limiting_magnitude"),
+        found.get("zogy_differences", {}).get("metric_detection_threshold_mag"),
         text,
     ]
 
@@ -159,7 +159,10 @@ def checks(_results: FieldResults, inputs: Mapping[str, Any]) -> Content:
     if not inputs["checks"]:
         return Content(missing="No asset of this field has been made yet.")
     counts = Counter(check["colour"] for check in inputs["checks"])
-    return Content({"checks": inputs["checks"], "counts": counts})
+    poor = [check for check in inputs["checks"] if check["colour"] in COLOURS[2:]]
+    poor.sort(key=lambda check: -COLOURS.index(check["colour"]))
+    fine = [check for check in inputs["checks"] if check["colour"] not in COLOURS[2:]]
+    return Content({"poor": poor, "fine": fine, "counts": counts})
 
 
 def limitations(results: FieldResults, _inputs: Mapping[str, Any]) -> Content:
