@@ -173,6 +173,7 @@ def result_of(
     started: float,
     value: pa.Table | None = None,
     reference_ids: Sequence[str] | None = None,
+    field_row: Row | None = None,
 ) -> dg.MaterializeResult:
     """Return what an image asset hands to Dagster: table, metadata, data version and check results.
 
@@ -192,6 +193,9 @@ def result_of(
 
     reference_ids
         Usable references, to verify the links.
+
+    field_row
+        Metrics and colours of the field as a whole.
     """
     for row in report.errors:
         context.log.warning(f"{asset} {row['exposure_id']}: {row['state']}: {row['reason']}")
@@ -200,7 +204,9 @@ def result_of(
         value=report.manifest if value is None else value,
         metadata=describe(job, asset, report, started),
         data_version=dg.DataVersion(manifest_digest(report.manifest)),
-        check_results=list(check_results(asset, report.manifest, reference_ids=reference_ids)),
+        check_results=list(
+            check_results(asset, report.manifest, reference_ids=reference_ids, field_row=field_row)
+        ),
     )
 
 

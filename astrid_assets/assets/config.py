@@ -25,6 +25,7 @@ __all__ = [
     "NormalizeConfig",
     "ObservationsConfig",
     "ReferencesConfig",
+    "TrainingSetConfig",
     "check_processing",
     "effective_options",
 ]
@@ -154,6 +155,73 @@ class CutoutsConfig(ImagesConfig):
         return size
 
 
+class TrainingSetConfig(ImagesConfig):
+    """Options of the training set: labels, selection and nuisances."""
+
+    min_snr: float = pydantic.Field(
+        default=3.0,
+        ge=0,
+        description="Least significance of a change that a catalogue entry may explain, sigma: it has to be "
+        "visible.",
+    )
+    match_radius: float = pydantic.Field(
+        default=1.5, gt=0, description="Distance of a detection from an alert or a vetted position, arcsec."
+    )
+    ambiguous: float = pydantic.Field(
+        default=15.0,
+        ge=0,
+        description="Distance from an injected source within which another new detection stays unlabelled, "
+        "pixels.",
+    )
+    injected_share: float = pydantic.Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the bogus detections seen with and without injections that is taken from the "
+        "run with them, so that class and domain are independent.",
+    )
+    max_real: int = pydantic.Field(
+        default=60, ge=0, description="Real samples of an exposure in each domain, drawn by their names."
+    )
+    bogus_per_real: float = pydantic.Field(
+        default=1.0, gt=0, description="Bogus samples for each real one; published sets have 0.3 to 3."
+    )
+    max_ratio: float = pydantic.Field(
+        default=3.0, ge=1, description="Largest ratio of the classes in an exposure; the larger one is cut."
+    )
+    min_bogus: int = pydantic.Field(
+        default=3, ge=0, description="Bogus samples in a domain that has no real ones in an exposure."
+    )
+    max_type_share: float = pydantic.Field(
+        default=0.4,
+        gt=0,
+        le=1,
+        description="Largest share of the bogus samples that one kind of artefact has, if there are others.",
+    )
+    max_unlabelled: int = pydantic.Field(
+        default=10, ge=0, description="Unlabelled samples of an exposure, for methods that can use them."
+    )
+    max_missing_share: float = pydantic.Field(
+        default=0.35,
+        ge=0,
+        lt=1,
+        description="Largest share of the detections of a class whose stamps lack pixels by nature.",
+    )
+    missing_share: float = pydantic.Field(
+        default=0.14,
+        ge=0,
+        lt=1,
+        description="Share of each class that lacks pixels, by copies with edges and holes: 97 of 685 public "
+        "ZTF alerts.",
+    )
+    masked_share: float = pydantic.Field(
+        default=0.3, ge=0, le=1, description="Share of those copies that get a hole instead of an edge."
+    )
+    no_reference_share: float = pydantic.Field(
+        default=0.009, ge=0, lt=1, description="Share of copies without a reference: 6 of 685 ZTF alerts."
+    )
+
+
 class FieldReportConfig(ImagesConfig):
     """Options of the page of a field."""
 
@@ -176,6 +244,7 @@ CONFIGS: dict[str, type[dg.Config]] = {
     "classic_differences": DifferencesConfig,
     "candidates": CandidatesConfig,
     "cutouts": CutoutsConfig,
+    "training_set": TrainingSetConfig,
     "field_report": FieldReportConfig,
 }
 """Class of the options of each asset."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from astrid_assets.checks import acquisition, alignment, detection, differencing, reporting
+from astrid_assets.checks import acquisition, alignment, detection, differencing, reporting, training
 from astrid_assets.checks.limits import COLOURS, Check, checks, worst
 from astrid_assets.checks.table import Context, Row, TableCheck, Verdict, live
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_results", "check_specs", "shown"]
 
-_GROUPS = (acquisition, alignment, differencing, detection, reporting)
+_GROUPS = (acquisition, alignment, differencing, detection, reporting, training)
 _TABLE_CHECKS: dict[str, tuple[TableCheck, ...]] = {k: v for g in _GROUPS for k, v in g.CHECKS.items()}
 _REQUIRED: dict[str, tuple[str, ...]] = {k: v for g in _GROUPS for k, v in g.REQUIRED.items()}
 _CAUSES = {
@@ -61,6 +61,7 @@ def check_results(
     *,
     reference_ids: Sequence[str] | None = None,
     now_mjd: float | None = None,
+    field_row: Row | None = None,
 ) -> Iterator[dg.AssetCheckResult]:
     """Report all checks of an asset from its manifest.
 
@@ -78,6 +79,9 @@ def check_results(
     now_mjd
         Time that freshness is measured against; None where the field's science window is closed.
 
+    field_row
+        Metrics and colours of the field as a whole, as a row named like the field; for checks on metrics.
+
     Yields
     ------
     dagster.AssetCheckResult
@@ -88,8 +92,9 @@ def check_results(
     context = Context(asset, _REQUIRED.get(asset, ()), known, now_mjd)
     for check in _TABLE_CHECKS.get(asset, ()):
         yield _result(asset, check.name, check.function(rows, context))
+    judged = [*live(rows), *([] if field_row is None else [field_row])]
     for check in _metric_checks(asset):
-        yield _result(asset, check.name, _metric_verdict(check, live(rows)))
+        yield _result(asset, check.name, _metric_verdict(check, judged))
 
 
 def _metric_checks(asset: str) -> list[Check]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from astrid_assets.images.triplets import CHANNELS, STAMP_BITS
+from astrid_assets.images.triplets import CHANNELS, STAMP_BITS, Triplets
 from astrid_assets.training import nuisances
 from astrid_assets.training.labels import Label, LabelRules, label_injected, label_observed, one_domain
 from astrid_assets.training.nuisances import NuisanceOptions
@@ -23,10 +23,11 @@ from astrid_assets.training.shortcut import PROBE_FEATURES, probe_features
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from astrid_assets.images.triplets import Triplets
+    from pathlib import Path
+
     from astrid_assets.training.vetting import Vetting
 
-__all__ = ["TILE_BITS", "Detections", "Samples", "build_samples", "write_samples"]
+__all__ = ["TILE_BITS", "Detections", "Samples", "build_samples", "no_samples", "write_samples"]
 
 TILE_BITS = {
     "INJECTED": 1,  # footprint of an injected source
@@ -69,6 +70,12 @@ class Samples:
     probe: np.ndarray
     """Features of the shortcut probe, float32 ``(n, 9)``."""
 
+    def triplets(self, rows: Sequence[int]) -> Triplets:
+        """Return the stamps of some samples as triplets, without scores."""
+        x, y = (np.rint(self.table[name].take(rows).to_numpy()).astype(np.int32) for name in ("x", "y"))
+        score = np.full((len(rows), *self.stamps.shape[2:]), np.nan, np.float32)
+        return Triplets(self.stamps[rows], self.mask[rows], score, x, y)
+
     def probe_table(self) -> pa.Table:
         """Return what the shortcut probe needs, one row a sample."""
         import pyarrow as pa
@@ -76,6 +83,13 @@ class Samples:
         columns = {name: self.table[name] for name in ("sample_id", "object_id", "label")}
         features = {name: self.probe[:, i] for i, name in enumerate(PROBE_FEATURES)}
         return pa.table({**columns, **features})
+
+
+def no_samples(size: int = 65) -> Samples:
+    """Return samples without a row, with all columns."""
+    pixels = np.zeros((0, len(CHANNELS), size, size))
+    probe = np.zeros((0, len(PROBE_FEATURES)), np.float32)
+    return Samples(sample_schema().empty_table(), pixels.astype(np.float32), pixels.astype(np.uint8), probe)
 
 
 def build_samples(
@@ -243,6 +257,14 @@ def _table(rows: list[dict[str, Any]], stamps: np.ndarray, mask: np.ndarray, fil
         row |= {f"bad_{name}": float(shares[i, k]) for k, name in enumerate(CHANNELS)}
         row |= {"h5_file": file, "h5_row": i, "sha1": hashlib.sha1(stamps[i].tobytes()).hexdigest()}  # noqa: S324 - names pixels, guards nothing
     return pa.Table.from_pylist(rows, schema=sample_schema())
+
+
+def read_tiles(path: Path | Any) -> dict[str, np.ndarray] | None:
+    """Read the tiles of an exposure (see `write_samples`); None where there are none."""
+    if not path.exists():
+        return None
+    with path.open("rb") as stream, np.load(stream) as arrays:
+        return {name: arrays[name] for name in ("images", "truth", "x0", "y0")}
 
 
 def write_samples(

@@ -40,7 +40,7 @@ class SelectionOptions:
     max_unlabelled: int = 10
     """Unlabelled samples."""
 
-    max_missing_share: float = 0.2
+    max_missing_share: float = 0.35
     """Largest share of the samples of a class that lack pixels by nature; the rest is left out."""
 
 

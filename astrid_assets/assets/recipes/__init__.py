@@ -6,10 +6,15 @@ loads imports it.
 
 from __future__ import annotations
 
-from astrid_assets.assets.recipes import detection, images, reporting
+from astrid_assets.assets.recipes import detection, images, reporting, training_set
 from astrid_assets.assets.recipes.common import Recipe
 
 __all__ = ["RECIPES", "Recipe"]
 
-RECIPES: dict[str, Recipe] = {**images.RECIPES, **detection.RECIPES, **reporting.RECIPES}
+RECIPES: dict[str, Recipe] = {
+    **images.RECIPES,
+    **detection.RECIPES,
+    **reporting.RECIPES,
+    **training_set.RECIPES,
+}
 """Recipes by name of the job."""
