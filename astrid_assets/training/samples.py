@@ -21,13 +21,13 @@ from astrid_assets.training.selection import select as select_rows
 from astrid_assets.training.shortcut import PROBE_FEATURES, probe_features
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from pathlib import Path
+
+    import pyarrow as pa
 
     from astrid_assets.training.vetting import Vetting
 
-__all__ = ["TILE_BITS", "Detections", "Samples", "build_samples", "no_samples", "write_samples"]
+__all__ = ["TILE_BITS", "Detections", "Samples", "build_samples", "no_samples", "read_tiles", "write_samples"]
 
 TILE_BITS = {
     "INJECTED": 1,  # footprint of an injected source
