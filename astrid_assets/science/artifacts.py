@@ -10,7 +10,7 @@ from scipy import fft, ndimage
 from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.masks import bits
 from astrid_assets.images.pairs import AlignedPair
-from astrid_assets.science.background import Background, robust_std
+from astrid_assets.science.background import Background, finite_median, robust_std
 from astrid_assets.science.resample import embed
 
 __all__ = ["find_bad_lines", "find_cosmic_rays", "find_ghosts", "find_saturation", "halo_flux", "mark"]
@@ -81,9 +81,9 @@ def find_ghosts(
         return np.zeros(residual.shape, bool)
     normal = np.where(bad, np.nan, residual / rms)[: rows * GHOST_CELL, : columns * GHOST_CELL]
     cells = normal.reshape(rows, GHOST_CELL, columns, GHOST_CELL).swapaxes(1, 2).reshape(rows, columns, -1)
-    usable = np.isfinite(cells).sum(axis=2)
+    level, usable = finite_median(cells)
     judged = usable >= GHOST_CELL**2 // 4
-    level = np.nanmedian(np.where(judged[..., None], cells, 0.0), axis=2)
+    level = np.where(judged, level, 0.0)
     # the error of a median is 1.25 times that of a mean
     significance = level * np.sqrt(usable) / 1.25
     # the mesh of the background leaves a little structure everywhere
@@ -128,9 +128,7 @@ def find_bad_lines(
     found = np.zeros(residual.shape, bool)
     for values, marked in ((normal, found), (normal.T, found.T)):
         for start in range(0, len(values), LINE_SEGMENT):
-            piece = values[start : start + LINE_SEGMENT]
-            usable = np.isfinite(piece).sum(axis=0)
-            level = np.nanmedian(np.where(usable > 0, piece, 0.0), axis=0)
+            level, usable = finite_median(values[start : start + LINE_SEGMENT].T)
             level -= ndimage.median_filter(level, 15)
             # the error of a median is 1.25 times that of a mean
             significance = np.abs(level) * np.sqrt(usable) / 1.25

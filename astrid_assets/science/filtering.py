@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import fft
 
 from astrid_assets.errors import ScienceError
 from astrid_assets.images.masks import BAD_BITS, HOLLOW_BITS, bits, reference_mask
@@ -191,12 +191,22 @@ class _Inputs:
 
 def _sky_variance(variance: np.ndarray) -> np.ndarray:
     """Return the variance of blank sky around each pixel: a low quantile over 64-pixel cells."""
-    ny, nx = variance.shape
-    cells = [max(1, n // 64) for n in (ny, nx)]
-    rows, columns = (np.array_split(np.arange(n), c) for n, c in zip((ny, nx), cells, strict=True))
-    coarse = np.array([[np.percentile(variance[np.ix_(r[::3], c[::3])], 30) for c in columns] for r in rows])
-    zoom = ndimage.zoom(coarse, (ny / cells[0], nx / cells[1]), order=1, grid_mode=True, mode="nearest")
-    return zoom.astype(np.float32)
+    counts = [max(1, n // 64) for n in variance.shape]
+    rows, columns = (np.array_split(np.arange(n), c) for n, c in zip(variance.shape, counts, strict=True))
+    sparse = [
+        np.sort(variance[r[0] : r[-1] + 1 : 3, c[0] : c[-1] + 1 : 3], axis=None)
+        for r in rows
+        for c in columns
+    ]
+    coarse = np.array([values[3 * len(values) // 10] for values in sparse]).reshape(counts)
+    up, across = (_linear(n, c) for n, c in zip(variance.shape, counts, strict=True))
+    return (up @ coarse @ across.T).astype(np.float32)
+
+
+def _linear(n: int, cells: int) -> np.ndarray:
+    """Return the weights ``(n, cells)`` of linear interpolation between the middles of cells."""
+    place = np.clip((np.arange(n) + 0.5) * cells / n - 0.5, 0, cells - 1)
+    return np.clip(1.0 - np.abs(place[:, None] - np.arange(cells)), 0.0, None)
 
 
 def _pad(image: np.ndarray, value: float) -> np.ndarray:
@@ -360,12 +370,7 @@ def _difference_psf(inputs: _Inputs, make_filters: MakeFilters, size: int, shape
 def _difference_mask(pair: AlignedPair, fwhm: float) -> np.ndarray:
     """Merge the masks of both images; what a bad pixel can reach by the filters is marked as well."""
     mask = pair.science.mask | reference_mask(pair.reference.mask)
-    grown = mask.copy()
-    present = int(np.bitwise_or.reduce(mask & BAD_BITS, axis=None))
-    for bit in range(31):
-        if present >> bit & 1:
-            where = (mask >> bit & 1).astype(bool)
-            grown[_grow(where, max(1.0, 0.5 * fwhm))] |= 1 << bit
+    grown = mask | _grow(mask & BAD_BITS, max(1.0, 0.5 * fwhm))
     edge = np.ones(mask.shape, bool)
     width = max(2, round(fwhm))
     edge[width:-width, width:-width] = False
@@ -373,9 +378,14 @@ def _difference_mask(pair: AlignedPair, fwhm: float) -> np.ndarray:
     return grown
 
 
-def _grow(where: np.ndarray, radius: float) -> np.ndarray:
-    """Dilate by a disc."""
+def _grow(mask: np.ndarray, radius: float) -> np.ndarray:
+    """Dilate all planes of a mask by a disc."""
     reach = int(np.ceil(radius))
-    grid = np.arange(-reach, reach + 1)
-    disc = (grid[:, None] ** 2 + grid[None, :] ** 2) <= radius**2 + 0.5
-    return ndimage.binary_dilation(where, structure=disc)
+    ny, nx = mask.shape
+    padded = np.pad(mask, reach)
+    grown = np.zeros_like(mask)
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            if dx * dx + dy * dy <= radius**2 + 0.5:
+                grown |= padded[reach + dy : reach + dy + ny, reach + dx : reach + dx + nx]
+    return grown
