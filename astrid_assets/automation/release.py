@@ -14,7 +14,7 @@ from astrid_assets.storage.manifest import digest
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
 
-__all__ = ["INPUTS_TAG", "last_release", "release_inputs", "unfinished_runs"]
+__all__ = ["INPUTS_TAG", "UNFINISHED", "last_release", "release_inputs", "unfinished_runs"]
 
 INPUTS_TAG = "astrid/release_inputs"
 """Tag of a release run: identity of all that the fields held when it was asked for."""
@@ -24,13 +24,14 @@ _AD_HOC = "__ASSET_JOB"
 
 _VERSION_TAG = "dagster/data_version"
 
-_UNFINISHED = [
+UNFINISHED = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
-]
+)
+"""Status of runs that wait or run."""
 
 
 def release_inputs(instance: DagsterInstance) -> str | None:
@@ -54,7 +55,7 @@ def release_inputs(instance: DagsterInstance) -> str | None:
 
 def unfinished_runs(instance: DagsterInstance) -> list[DagsterRun]:
     """Return the runs of fields and releases that wait or run, whoever started them."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
     return [run for run in runs if run.job_name in {FIELD_JOB, RELEASE_JOB} or _is_ad_hoc(run.job_name)]
 
 
