@@ -70,7 +70,7 @@ CODE_VERSIONS: dict[str, str] = {
     "science_images": "1",
     "references": "1",
     "aligned_pairs": "1",
-    "normalized_pairs": "1",
+    "normalized_pairs": "2",
     "zogy_differences": "2",
     "classic_differences": "2",
     "candidates": "2",

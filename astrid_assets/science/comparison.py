@@ -72,8 +72,8 @@ def compare_sources(science: MaskedImage, reference: MaskedImage, x: np.ndarray,
     bad_pixels = science.bad | reference.bad
     bad = cut_stamps(bad_pixels, x, y, size, fill=True)
     psf_s, psf_r = _fitting(science.psf.at(x, y), size), _fitting(reference.psf.at(x, y), size)
-    ours = _convolved(_stamps(fill_bad(science.data, bad_pixels), x, y, size), psf_r)
-    theirs = _convolved(_stamps(fill_bad(reference.data, bad_pixels), x, y, size), psf_s)
+    ours = _convolved(_filled(science.data, bad_pixels, x, y, size), psf_r)
+    theirs = _convolved(_filled(reference.data, bad_pixels, x, y, size), psf_s)
     slope_y, slope_x = _gradient(theirs)
     grid = np.arange(size) - size // 2
     area = (grid[:, None] ** 2 + grid[None, :] ** 2) <= radius**2
@@ -118,6 +118,14 @@ def compare_sources(science: MaskedImage, reference: MaskedImage, x: np.ndarray,
 def _stamps(image: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
     """Cut stamps, with zeros outside the image and where there is no value."""
     return np.nan_to_num(cut_stamps(image, x, y, size, fill=0.0)).astype(float)
+
+
+def _filled(image: np.ndarray, bad: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+    """Cut stamps whose bad pixels are filled from their surroundings; zeros outside the image."""
+    stamps, spoiled = _stamps(image, x, y, size), cut_stamps(bad, x, y, size, fill=False)
+    for i in np.flatnonzero(spoiled.any(axis=(1, 2))):
+        stamps[i] = fill_bad(stamps[i], spoiled[i])
+    return stamps
 
 
 def _fitting(psf: np.ndarray, size: int) -> np.ndarray:
