@@ -157,8 +157,8 @@ class _Scene:
 
     image: MaskedImage
     psf: Psf
+    fwhm: float
     gain: float | None
-    sky: float
     rms: float
     stars: np.ndarray
     options: ArtifactOptions
@@ -271,7 +271,7 @@ def _scene(
             image.data - background.level, background.rms, image.bad, threshold=15.0, limit=500
         )
         stars = np.c_[found.x, found.y, found.flux]
-    return _Scene(image, psf, gain, float(np.median(good)), rms, np.asarray(stars, float), options)
+    return _Scene(image, psf, psf.fwhm, gain, rms, np.asarray(stars, float), options)
 
 
 def _drawn_class(scene: _Scene, rng: np.random.Generator) -> str:
@@ -523,7 +523,7 @@ def _satellite_trail(scene: _Scene, rng: np.random.Generator, x: float, y: float
     change = profile * (peak * scene.rms / np.percentile(profile[profile > 0.2 * profile.max()], 75))
     half = 0.5 * length * np.array([np.cos(angle), np.sin(angle)])
     ends = (x - half[0], y - half[1], x + half[0], y + half[1])
-    extent = 2.0 * blur + scene.psf.fwhm
+    extent = 2.0 * blur + scene.fwhm
     drawn = {"length": length, "angle": angle, "peak_sigma": peak, "defocus": blur}
     return _Defect((y0, x0), change, ends, extent, light=True, drawn=drawn)
 
@@ -585,7 +585,7 @@ def _crosstalk(scene: _Scene, rng: np.random.Generator, x: float, y: float, _: f
     over = _log_uniform(rng, o.crosstalk_saturation)
     stamp = _psf_stamp(scene, x, y)
     change = level * scene.rms * np.clip(over * stamp / stamp.max(), 0, 1)
-    extent = 0.75 * scene.psf.fwhm * np.log2(over) ** 0.5
+    extent = 0.75 * scene.fwhm * np.log2(over) ** 0.5
     drawn = {"level_sigma": level, "saturation": over}
     return _Defect(_stamp_corner(change, x, y), change, (x, y, x, y), extent, drawn=drawn)
 
@@ -598,7 +598,7 @@ def _dipole(scene: _Scene, rng: np.random.Generator, x: float, y: float, flux: f
     if not _fits(scene, change, x, y, flux):
         return None
     drawn = {"shift": shift, "angle": angle, "star_flux": flux}
-    return _Defect(_stamp_corner(change, x, y), change, (x, y, x, y), 1.5 * scene.psf.fwhm, drawn=drawn)
+    return _Defect(_stamp_corner(change, x, y), change, (x, y, x, y), 1.5 * scene.fwhm, drawn=drawn)
 
 
 def _star_residual(
@@ -610,13 +610,13 @@ def _star_residual(
     scale = 1.0 + rng.uniform(-o.residual_flux, o.residual_flux)
     stamp = _psf_stamp(scene, x, y)
     # a Gaussian of this sigma widens the FWHM by the share `width`
-    blur = scene.psf.fwhm / 2.355 * np.sqrt((1 + abs(width)) ** 2 - 1)
+    blur = scene.fwhm / 2.355 * np.sqrt((1 + abs(width)) ** 2 - 1)
     wider = ndimage.gaussian_filter(stamp, blur, mode="constant") - stamp
     change = flux * (scale * (stamp + np.sign(width) * wider) - stamp)
     if not _fits(scene, change, x, y, flux):
         return None
     drawn = {"width": width, "flux_scale": scale, "star_flux": flux}
-    return _Defect(_stamp_corner(change, x, y), change, (x, y, x, y), 1.5 * scene.psf.fwhm, drawn=drawn)
+    return _Defect(_stamp_corner(change, x, y), change, (x, y, x, y), 1.5 * scene.fwhm, drawn=drawn)
 
 
 def _fits(scene: _Scene, change: np.ndarray, x: float, y: float, flux: float) -> bool:
