@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from astrid_assets.archives.protocol import ARCHIVE_NAMES, Archive, Download, Exposure
+from astrid_assets.archives.protocol import (
+    ARCHIVE_NAMES,
+    AlertArchive,
+    Archive,
+    CatalogueArchive,
+    Cone,
+    CutoutArchive,
+    Download,
+    Exposure,
+    Offer,
+)
 from astrid_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from astrid_assets.fields import Field
 
-__all__ = ["ARCHIVE_NAMES", "Archive", "Download", "Exposure", "open_archive"]
+__all__ = [
+    "ARCHIVE_NAMES",
+    "AlertArchive",
+    "Archive",
+    "CatalogueArchive",
+    "Cone",
+    "CutoutArchive",
+    "Download",
+    "Exposure",
+    "Offer",
+    "open_archive",
+]
 
 
 def open_archive(name: str, sky_field: Field) -> Archive | None:

@@ -2,6 +2,10 @@
 
 A search answers with `Exposure` rows, before a byte of an image is moved. An outage raises
 `ArchiveUnavailableError`; an empty list means that the archive answered and has nothing.
+
+Catalogues, alerts and cutouts of other surveys are optional: an archive that has them also keeps to
+`CatalogueArchive`, `AlertArchive` or `CutoutArchive`. What it offers (`Offer`) it says without asking
+anybody; only fetching one goes over the network, and hands back the bytes that the service sent.
 """
 
 from __future__ import annotations
@@ -14,7 +18,17 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from astrid_assets.fields import Field
 
-__all__ = ["ARCHIVE_NAMES", "Archive", "Download", "Exposure"]
+__all__ = [
+    "ARCHIVE_NAMES",
+    "AlertArchive",
+    "Archive",
+    "CatalogueArchive",
+    "Cone",
+    "CutoutArchive",
+    "Download",
+    "Exposure",
+    "Offer",
+]
 
 ARCHIVE_NAMES = ("simulated", "local", "mast", "ps1", "skyview", "irsa_ztf")
 """Closed vocabulary of archives; a field may name one that is not built yet."""
@@ -130,5 +144,117 @@ class Archive(Protocol):
         ------
         ArchiveUnavailableError, NoCoverageError, BadAnswerError
             As for the network; a truncated or unreadable file is a `BadAnswerError`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What an archive offers about a field besides images: a catalogue, a night of alerts, a cutout."""
+
+    name: str
+    """Unique among the archive's offers of its kind; usable as a file name."""
+
+    title: str
+    """Name of the catalogue or survey as its users write it."""
+
+    format: str
+    """Format of the answer: for a catalogue one of `astrid_assets.archives.catalogues.PARSERS`, else ``avro``
+    or ``fits``."""
+
+    revision: str
+    """Changes when another answer is to be expected (release of a catalogue, day of a growing one)."""
+
+    moving: bool = False
+    """Whether a catalogue has to be asked for each exposure: the objects move."""
+
+    mjd: float | None = None
+    """Time that the offer belongs to (night of alerts), MJD (UTC)."""
+
+
+@dataclass(frozen=True)
+class Cone:
+    """A circle on the sky, and a time for what moves."""
+
+    ra: float
+    """Right ascension of the centre, ICRS degrees."""
+
+    dec: float
+    """Declination of the centre, ICRS degrees."""
+
+    radius: float
+    """Degrees."""
+
+    mjd: float | None = None
+    """MJD (UTC); None where positions do not depend on it."""
+
+
+@runtime_checkable
+class CatalogueArchive(Protocol):
+    """An archive that knows objects: stars, galaxies, variables, transients, bodies of the solar system."""
+
+    def catalogues(self, sky_field: Field) -> Sequence[Offer]:
+        """Return the catalogues that a field can be looked up in, without asking anybody."""
+        ...
+
+    def catalogue(self, offer: Offer, sky_field: Field, cone: Cone) -> bytes:
+        """Return the answer of a catalogue about a circle, as it was sent.
+
+        Raises
+        ------
+        ArchiveUnavailableError, NoCoverageError, BadAnswerError
+            As for images.
+        """
+        ...
+
+
+@runtime_checkable
+class AlertArchive(Protocol):
+    """An archive of public alerts."""
+
+    def alert_nights(self, sky_field: Field) -> Sequence[Offer]:
+        """Return the nights in the field's science window that may have alerts, without asking anybody."""
+        ...
+
+    def alerts(self, offer: Offer, sky_field: Field, cone: Cone) -> bytes:
+        """Return the packets of a night in a circle: Avro, with several records or as a tar of packets.
+
+        Raises
+        ------
+        ArchiveUnavailableError, NoCoverageError, BadAnswerError
+            As for images; NoCoverageError where the night has no alert there.
+        """
+        ...
+
+
+@runtime_checkable
+class CutoutArchive(Protocol):
+    """An archive that renders pieces of other surveys on a grid that one asks for."""
+
+    def cutout_surveys(self, sky_field: Field) -> Sequence[Offer]:
+        """Return the surveys that it renders, without asking anybody."""
+        ...
+
+    def cutout(self, offer: Offer, sky_field: Field, *, width: float, pixels: int) -> bytes:
+        """Return a FITS image of a survey centred on the field, north up, gnomonic projection.
+
+        Parameters
+        ----------
+        offer
+            The survey.
+
+        sky_field
+            The field.
+
+        width
+            Side of the image, degrees.
+
+        pixels
+            The same in pixels.
+
+        Raises
+        ------
+        ArchiveUnavailableError, NoCoverageError, BadAnswerError
+            As for images; NoCoverageError where the survey has not been there.
         """
         ...

@@ -129,8 +129,8 @@ def test_overlapping_fields_see_the_same_sky():
 def test_names_are_unique():
     """No two objects around a tile share a name."""
     sky = patch(TILE)
-    found = changing.transients(TILE, sky, 60900.0, 60940.0)
-    moving = changing.asteroids(TILE, sky, 60930, 60930.3)
+    found = changing.transients(TILE, sky.cells, 60900.0, 60940.0)
+    moving = changing.asteroids(TILE, sky.cells, 60930, 60930.3)
     names = np.concatenate([sky.stars.ident, sky.galaxies.ident, found.ident, moving.ident])
     assert np.unique(names).size == names.size
 
@@ -168,7 +168,7 @@ def test_galaxy_light():
 
 def test_transients_rise_and_fade():
     """Each light curve has its maximum, the peak magnitude, at the peak; all have faded 200 days later."""
-    found = changing.transients(TILE, patch(TILE), 60900.0, 60940.0)
+    found = changing.transients(TILE, patch(TILE).cells, 60900.0, 60940.0)
     peak = np.array([changing.transient_magnitudes(found, t, "r")[i] for i, t in enumerate(found.mjd_peak)])
     np.testing.assert_allclose(peak, found.peak_r, atol=0.02)
     for days in (-8.0, -3.0, 4.0, 12.0):
@@ -181,7 +181,7 @@ def test_asteroids_move():
     """Half an hour apart a main-belt asteroid is some 15 arcsec further, under the same name."""
     sky = patch(replace(TILE, ra=350.0, dec=-4.3))
     tile = replace(TILE, ra=350.0, dec=-4.3)
-    first, later = (changing.asteroids(tile, sky, 60930, t) for t in (60930.3, 60930.3 + 1 / 48))
+    first, later = (changing.asteroids(tile, sky.cells, 60930, t) for t in (60930.3, 60930.3 + 1 / 48))
     assert list(first.ident) == list(later.ident)
     moved = SkyCoord(first.ra, first.dec, unit="deg").separation(SkyCoord(later.ra, later.dec, unit="deg"))
     np.testing.assert_allclose(moved.arcsec, first.rate * 30, rtol=1e-2)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from astrid_assets.archives.protocol import Download, Exposure
-from astrid_assets.archives.simulated import products
+from astrid_assets.archives.protocol import Cone, Download, Exposure, Offer
+from astrid_assets.archives.simulated import catalogues, products
 from astrid_assets.archives.simulated.cadence import Visit, visit_on, visits
 from astrid_assets.archives.simulated.conditions import conditions
 from astrid_assets.archives.simulated.exposure import expose
@@ -111,6 +111,14 @@ class SimulatedArchive:
             paths = products.write_science(expose(tile, frames[0]), tile, frames[0], folder)
         _verify(paths, products.stored_bytes(request["product"], shape))
         return Download(files=paths, sha256={role: _checksum(path) for role, path in paths.items()})
+
+    def catalogues(self, sky_field: Field) -> list[Offer]:  # noqa: ARG002 - all catalogues cover the whole sky
+        """Return the catalogues of the simulated sky."""
+        return catalogues.offers(self.clock)
+
+    def catalogue(self, offer: Offer, sky_field: Field, cone: Cone) -> bytes:
+        """Return what a catalogue of the simulated sky answers about a circle."""
+        return catalogues.answer(offer, Tile.of(sky_field), cone, self.clock)
 
 
 def _bounds(window: Window) -> tuple[float, float]:

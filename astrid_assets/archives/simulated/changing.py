@@ -7,6 +7,7 @@ The rate of transients is far above nature's, so that a few images hold enough o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import ceil, cos, exp, floor, radians, sin
@@ -19,7 +20,6 @@ from astrid_assets.archives.simulated.sky import (
     VARIABLE_KINDS,
     Cell,
     Galaxies,
-    Patch,
     Stars,
     cell_objects,
 )
@@ -114,11 +114,11 @@ class Transients:
         return [_CLASSES[k].name for k in self.kind]
 
 
-def transients(tile: Tile, patch: Patch, first: float, last: float) -> Transients:
-    """Return the transients that may be visible around a tile in a span of time."""
+def transients(tile: Tile, cells: Iterable[Cell], first: float, last: float) -> Transients:
+    """Return the transients in some cells that may be visible in a span of time."""
     slots = range(floor((first - _MEMORY) / _SLOT), floor((last + 60.0) / _SLOT) + 1)
     rate = round(tile.transient_rate * 1e6)
-    parts = [_drawn(tile.seed, rate, cell, slot) for cell in patch.cells for slot in slots]
+    parts = [_drawn(tile.seed, rate, cell, slot) for cell in cells for slot in slots]
     return Transients(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Transients)))
 
 
@@ -267,14 +267,14 @@ class Asteroids:
     """AB magnitude in r."""
 
 
-def asteroids(tile: Tile, patch: Patch, night: int, mjd: float) -> Asteroids:
-    """Return the asteroids around a tile: new ones every night, moving through it.
+def asteroids(tile: Tile, cells: Iterable[Cell], night: int, mjd: float) -> Asteroids:
+    """Return the asteroids of some cells around a tile: new ones every night, moving through it.
 
     About 20 per square degree to r = 20.5 at the ecliptic (Jedicke et al. 2002), fewer away from
     it; rates 0.3 to 0.8 arcsec / min, one in twenty-five a near-Earth object of up to 15.
     """
     density = 25.0 * exp(-abs(ecliptic_latitude(tile.ra, tile.dec)) / 12.0) + 1.5
-    parts = [_night_of(tile.seed, cell, night, ceil(density * 1000)) for cell in patch.cells]
+    parts = [_night_of(tile.seed, cell, night, ceil(density * 1000)) for cell in cells]
     ident, ra, dec, rate, direction, mag = (np.concatenate(column) for column in zip(*parts, strict=True))
     travelled = rate * (mjd - night - 0.3) * 1440.0 / 3600.0
     dec_now = dec + travelled * np.cos(np.radians(direction))

@@ -10,15 +10,18 @@ import numpy as np
 from astrid_assets.archives.simulated import changing
 from astrid_assets.archives.simulated.grid import Cards, world
 from astrid_assets.archives.simulated.render import Points
-from astrid_assets.archives.simulated.sky import VARIABLE_KINDS, Patch, Stars, band_magnitude
+from astrid_assets.archives.simulated.sky import (
+    VARIABLE_KINDS,
+    Patch,
+    Stars,
+    band_magnitude,
+    star_positions,
+)
 from astrid_assets.archives.simulated.survey import BANDS, EXPTIME
 from astrid_assets.archives.simulated.tile import Tile
 from astrid_assets.archives.simulated.truth import Truth
 
 __all__ = ["Epoch", "Scene", "asteroid_points", "static_scene", "transient_scene"]
-
-_CATALOGUE_EPOCH = 58849.0
-"""MJD of the catalogue's positions, 2020.0."""
 
 _NEUTRAL_COLOUR = 0.6
 """g - r of the stars that the survey's astrometry is tied to: they do not appear refracted."""
@@ -113,9 +116,8 @@ def _averaged(magnitudes: list[np.ndarray]) -> np.ndarray:
 
 
 def _stars(scene: Scene, stars: Stars, truth: Truth) -> Points:
-    band, years = scene.epoch.band, (scene.epoch.mjd - _CATALOGUE_EPOCH) / 365.25
-    dec = stars.dec + stars.pm_dec * years / 3.6e6
-    ra = stars.ra + stars.pm_ra * years / 3.6e6 / np.cos(np.radians(stars.dec))
+    band = scene.epoch.band
+    ra, dec = star_positions(stars, scene.epoch.mjd)
     x, y = scene.pixels(ra, dec, stars.colour)
     mean = band_magnitude(stars.mag_r, stars.colour, band)
     mag = mean + _averaged([changing.variability(stars, mjd, band) for mjd in scene.epoch.mjds])
@@ -166,7 +168,7 @@ def transient_scene(scene: Scene, tile: Tile, patch: Patch, truth: Truth) -> Poi
     Stacks are clipped: what shines in a few of the frames only does not survive.
     """
     epoch = scene.epoch
-    found = changing.transients(tile, patch, min(epoch.mjds), max(epoch.mjds))
+    found = changing.transients(tile, patch.cells, min(epoch.mjds), max(epoch.mjds))
     x, y = scene.pixels(found.ra, found.dec, found.colour)
     mags = [changing.transient_magnitudes(found, mjd, epoch.band) for mjd in epoch.mjds]
     mag = np.sort(mags, axis=0)[len(mags) // 2]
@@ -191,7 +193,7 @@ def transient_scene(scene: Scene, tile: Tile, patch: Patch, truth: Truth) -> Poi
 
 def asteroid_points(scene: Scene, tile: Tile, patch: Patch, night: int, truth: Truth) -> Points:
     """Return the asteroids of a night as short trails."""
-    found = changing.asteroids(tile, patch, night, scene.epoch.mjd)
+    found = changing.asteroids(tile, patch.cells, night, scene.epoch.mjd)
     colour = np.full(found.ra.size, 0.55)
     x, y = scene.pixels(found.ra, found.dec, colour)
     mag = band_magnitude(found.mag_r, colour, scene.epoch.band)

@@ -25,11 +25,16 @@ __all__ = [
     "band_magnitude",
     "cell_objects",
     "cells_around",
+    "objects_around",
     "patch",
+    "star_positions",
 ]
 
 CELL = 0.1
 """Side of a cell, degrees."""
+
+_EPOCH = 58849.0
+"""MJD of the positions of stars, 2020.0."""
 
 _FAINTEST = 21.8
 """r magnitude of the faintest objects; about half a magnitude below the 5 sigma limit."""
@@ -299,6 +304,19 @@ def cell_objects(seed: int, cell: Cell) -> tuple[Stars, Galaxies]:
     return _joined([_draw_stars(seed, cell), _nuclei(seed, cell, galaxies)]), galaxies
 
 
+def objects_around(seed: int, ra: float, dec: float, radius: float) -> tuple[Stars, Galaxies]:
+    """Return what stands in the cells that a box around a position touches; degrees."""
+    stars, galaxies = zip(*(cell_objects(seed, c) for c in cells_around(ra, dec, radius)), strict=True)
+    return _joined(list(stars)), _joined(list(galaxies))
+
+
+def star_positions(stars: Stars, mjd: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return (ra, dec) of stars at a time in degrees, by their proper motions; parallaxes are left out."""
+    years = (mjd - _EPOCH) / 365.25
+    dec = stars.dec + stars.pm_dec * years / 3.6e6
+    return stars.ra + stars.pm_ra * years / 3.6e6 / np.cos(np.radians(stars.dec)), dec
+
+
 def _joined(parts: list) -> Stars | Galaxies:
     kind = type(parts[0])
     return kind(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(kind)))
@@ -334,9 +352,8 @@ class Patch:
 def patch(tile: Tile) -> Patch:
     """Return the catalogue around a tile."""
     cells = tuple(cells_around(tile.ra, tile.dec, tile.radius))
-    stars, galaxies = zip(*(cell_objects(tile.seed, cell) for cell in cells), strict=True)
-    merged = _joined(list(galaxies))
-    return Patch(cells, _joined(list(stars)), merged, *_galaxy_points(merged))
+    stars, galaxies = objects_around(tile.seed, tile.ra, tile.dec, tile.radius)
+    return Patch(cells, stars, galaxies, *_galaxy_points(galaxies))
 
 
 def _galaxy_points(galaxies: Galaxies) -> tuple[np.ndarray, ...]:
