@@ -10,7 +10,7 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # checks by parti
 
 from astrid_assets.assets.acquisition import observations, references, science_images  # noqa: E402
 from astrid_assets.assets.alignment import aligned_pairs, normalized_pairs  # noqa: E402
-from astrid_assets.assets.detection import candidates, cutouts  # noqa: E402
+from astrid_assets.assets.detection import candidates, cutouts, light_curves  # noqa: E402
 from astrid_assets.assets.differencing import differences  # noqa: E402
 from astrid_assets.assets.reporting import field_report  # noqa: E402
 from astrid_assets.automation.freshness import with_freshness  # noqa: E402
@@ -33,6 +33,7 @@ defs = dg.Definitions(
             differences,
             candidates,
             cutouts,
+            light_curves,
             field_report,
         ]
     ),

@@ -22,6 +22,7 @@ __all__ = [
     "DifferencesConfig",
     "FieldReportConfig",
     "ImagesConfig",
+    "LightCurvesConfig",
     "NormalizeConfig",
     "ObservationsConfig",
     "ReferencesConfig",
@@ -222,6 +223,45 @@ class TrainingSetConfig(ImagesConfig):
     )
 
 
+class LightCurvesConfig(ImagesConfig):
+    """Options of joining candidates to objects, and of the forced photometry."""
+
+    sigma_floor: float = pydantic.Field(
+        default=0.05,
+        ge=0,
+        description="Position error that does not fall with the significance, arcsec (LSST ap_association; "
+        "pixels without a WCS); at most a tenth of the FWHM.",
+    )
+    max_separation: float = pydantic.Field(
+        default=1.0,
+        gt=0,
+        description="Largest separation of a candidate from its object, arcsec (LSST ap_association; pixels "
+        "without a WCS); at most one FWHM.",
+    )
+    max_sigma: float = pydantic.Field(
+        default=5.0, gt=0, description="The same in units of the position error along an axis."
+    )
+    quiet_before: float = pydantic.Field(
+        default=100.0,
+        ge=0,
+        description="Days before the first detection that do not count for the baseline (ZTF Bright "
+        "Transient Survey: 100 days before the peak).",
+    )
+    quiet_after: float = pydantic.Field(
+        default=100.0, ge=0, description="Days after the last detection that do not count for the baseline."
+    )
+    min_epochs: int = pydantic.Field(
+        default=10,
+        ge=2,
+        description="Fewest quiet epochs of a baseline (ZTF Bright Transient Survey: 10, better 25).",
+    )
+    n_blank: int = pydantic.Field(
+        default=200,
+        ge=0,
+        description="Blank places an exposure at which the errors of the forced photometry are tested.",
+    )
+
+
 class FieldReportConfig(ImagesConfig):
     """Options of the page of a field."""
 
@@ -244,6 +284,7 @@ CONFIGS: dict[str, type[dg.Config]] = {
     "classic_differences": DifferencesConfig,
     "candidates": CandidatesConfig,
     "cutouts": CutoutsConfig,
+    "light_curves": LightCurvesConfig,
     "training_set": TrainingSetConfig,
     "field_report": FieldReportConfig,
 }

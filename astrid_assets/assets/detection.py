@@ -17,7 +17,7 @@ from astrid_assets.assets.common import (
     result_of,
     sky_fields,
 )
-from astrid_assets.assets.config import CandidatesConfig, CutoutsConfig
+from astrid_assets.assets.config import CandidatesConfig, CutoutsConfig, LightCurvesConfig
 from astrid_assets.assets.streaming import Work, stream
 from astrid_assets.checks.specs import check_specs
 from astrid_assets.fields import get_field
@@ -25,7 +25,7 @@ from astrid_assets.storage.layout import MANIFEST
 from astrid_assets.storage.manifest import COLUMNS, digest, usable
 from astrid_assets.storage.store import Row, Store
 
-__all__ = ["candidates", "cutouts"]
+__all__ = ["candidates", "cutouts", "light_curves"]
 
 _IDENTITY = {"candidate_id": "identifier, unique in the field", "field": "field of the registry"} | {
     name: COLUMNS[name][1] for name in ("exposure_id", "reference_id", "survey", "band")
@@ -101,21 +101,79 @@ def cutouts(
     started = time.perf_counter()
     sky_field = get_field(context.partition_key)
     job = job_of(sky_field, "cutouts", {"cutouts": config})
-    found = {r["exposure_id"]: r for r in _done_rows(job.store.manifest("candidates", sky_field.name))}
-    pairs = {r["exposure_id"]: r for r in usable(normalized_pairs)}
     works = [
-        Work(
-            identity(r),
-            digest([found[name]["product_id"], r["product_id"]]),
-            {"candidates": found[name], "difference": r, "normalized": pairs[name]},
-        )
-        for r in usable(zogy_differences)
-        if (name := r["exposure_id"]) in found and name in pairs
+        Work(identity(rows["difference"]), _input_digest(rows), rows)
+        for rows in _exposures(job.store, sky_field.name, zogy_differences, normalized_pairs)
     ]
     report = stream(job, works)["cutouts"]
     result = result_of(context, job, "cutouts", report, started=started)
     counts = {"n_stamps": sum(r["n_rows"] or 0 for r in usable(report.manifest))}
     return result._replace(metadata={**counts, **(result.metadata or {})})
+
+
+@dg.asset(
+    partitions_def=sky_fields,
+    dagster_type=Table,
+    group_name="detection",
+    owners=OWNERS,
+    kinds={"parquet"},
+    code_version=CODE_VERSIONS["light_curves"],
+    required_resource_keys={"run_lock"},
+    deps=["candidates"],
+    check_specs=check_specs("light_curves", sky_fields),
+)
+def light_curves(
+    context: dg.AssetExecutionContext,
+    config: LightCurvesConfig,
+    zogy_differences: pa.Table,
+    normalized_pairs: pa.Table,
+) -> dg.MaterializeResult:
+    """Candidates joined to objects over all epochs, and the flux of each object in every exposure.
+
+    Candidates are joined in units of their position errors, in the frame of the reference. Forced
+    photometry is done at one position for each object: signed flux of the change with its error, flux of the
+    reference, limit, baseline and error scale, mask planes. A change of the reference starts a new
+    baseline. `objects` and `associations` lie beside the table.
+    """
+    started = time.perf_counter()
+    sky_field = get_field(context.partition_key)
+    job = job_of(sky_field, "light_curves", {"light_curves": config})
+    exposures = _exposures(job.store, sky_field.name, zogy_differences, normalized_pairs)
+    exposures.sort(key=lambda rows: (rows["difference"]["mjd_mid"] or 0.0, rows["difference"]["exposure_id"]))
+    row = {"exposure_id": sky_field.name, "ra": sky_field.ra, "dec": sky_field.dec}
+    inputs = digest([_input_digest(rows) for rows in exposures])
+    report = stream(job, [Work(row, inputs, {"exposures": exposures})] if exposures else [])["light_curves"]
+    folder = job.store.folder("light_curves", sky_field.name)
+    job.store.write_table(f"{folder}/{MANIFEST}", report.manifest)
+    done = _done_rows(report.manifest)
+    table = job.store.read_table(done[0]["path"]) if done else _no_light_curves()
+    result = result_of(context, job, "light_curves", report, started=started, value=table)
+    schema = {"n_points": table.num_rows, "dagster/column_schema": _schema(table)}
+    return result._replace(metadata={**(result.metadata or {}), **schema})
+
+
+def _exposures(
+    store: Store, sky_field: str, zogy_differences: pa.Table, normalized_pairs: pa.Table
+) -> list[dict[str, Row]]:
+    """Return the rows of candidates, difference and normalized pair of each exposure that has all three."""
+    found = {r["exposure_id"]: r for r in _done_rows(store.manifest("candidates", sky_field))}
+    pairs = {r["exposure_id"]: r for r in usable(normalized_pairs)}
+    return [
+        {"candidates": found[name], "difference": r, "normalized": pairs[name]}
+        for r in usable(zogy_differences)
+        if (name := r["exposure_id"]) in found and name in pairs
+    ]
+
+
+def _input_digest(rows: dict[str, Row]) -> str:
+    """Return the identity of what the candidates of an exposure are made into; it contains that of the pair."""
+    return digest([rows["candidates"]["product_id"], rows["difference"]["product_id"]])
+
+
+def _no_light_curves() -> pa.Table:
+    from astrid_assets.science.objects import light_curve_schema
+
+    return light_curve_schema().empty_table()
 
 
 def _done_rows(manifest: pa.Table | None) -> list[Row]:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from astrid_assets.checks.alignment import PAIR_CHECKS
-from astrid_assets.checks.table import Row, TableCheck
+from astrid_assets.checks.table import Row, TableCheck, metadata_complete, provenance_complete
 
 __all__ = ["CHECKS", "REQUIRED", "cause"]
 
 REQUIRED: dict[str, tuple[str, ...]] = {
     "candidates": ("exposure_id", "survey", "band", "pairing_key", "mjd_mid"),
     "cutouts": ("exposure_id", "survey", "band", "pairing_key", "mjd_mid"),
+    "light_curves": ("exposure_id", "path"),
 }
 """Columns that every usable row of an asset must have."""
 
-CHECKS: dict[str, tuple[TableCheck, ...]] = {"candidates": PAIR_CHECKS, "cutouts": PAIR_CHECKS}
+_FIELD_CHECKS = (
+    TableCheck("metadata_complete", "The tables of the field are there.", metadata_complete),
+    TableCheck(
+        "provenance_complete", "Inputs, parameters and code version of the tables.", provenance_complete
+    ),
+)
+
+CHECKS: dict[str, tuple[TableCheck, ...]] = {
+    "candidates": PAIR_CHECKS,
+    "cutouts": PAIR_CHECKS,
+    "light_curves": _FIELD_CHECKS,
+}
 """Table checks of each asset of the group."""
 
 _FINE = ("green", "none", None)

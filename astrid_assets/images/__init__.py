@@ -2,6 +2,7 @@
 
 from astrid_assets.images.fits import (
     read_difference,
+    read_geometry,
     read_image,
     read_pair,
     write_difference,
@@ -10,7 +11,7 @@ from astrid_assets.images.fits import (
 )
 from astrid_assets.images.image import MaskedImage, ZeroPoint
 from astrid_assets.images.masks import MASK_PLANES
-from astrid_assets.images.pairs import AlignedPair, Difference, Normalization, Registration
+from astrid_assets.images.pairs import AlignedPair, Difference, Normalization, PairGeometry, Registration
 from astrid_assets.images.psf import Psf
 
 __all__ = [
@@ -19,10 +20,12 @@ __all__ = [
     "Difference",
     "MaskedImage",
     "Normalization",
+    "PairGeometry",
     "Psf",
     "Registration",
     "ZeroPoint",
     "read_difference",
+    "read_geometry",
     "read_image",
     "read_pair",
     "write_difference",

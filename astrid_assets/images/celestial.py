@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from astropy.coordinates import BaseCoordinateFrame, SkyCoord
     from astropy.io.fits import HDUList, Header
 
-__all__ = ["celestial_wcs", "pixel_solid_angle", "to_icrs"]
+__all__ = ["celestial_wcs", "pixel_side", "pixel_solid_angle", "to_icrs"]
 
 _ZENITHAL = ("AZP", "SZP", "TAN", "TPV", "STG", "SIN", "ARC", "ZPN", "ZEA", "AIR")
 # what the change of frame may add, far below any registration: pixels, but not less than arcsec
@@ -164,3 +164,8 @@ def pixel_solid_angle(wcs: WCS | None) -> float | None:
     if wcs is None:
         return None
     return float(abs(np.linalg.det(wcs.pixel_scale_matrix)) * np.radians(1.0) ** 2)
+
+
+def pixel_side(wcs: WCS) -> float:
+    """Return the side of a pixel at the reference point, arcsec: the root of its area."""
+    return float(np.degrees(np.sqrt(pixel_solid_angle(wcs))) * 3600.0)

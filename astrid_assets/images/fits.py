@@ -22,12 +22,13 @@ from astrid_assets.errors import ImageError
 from astrid_assets.images import layout
 from astrid_assets.images.foreign import read_foreign
 from astrid_assets.images.image import MaskedImage, ZeroPoint
-from astrid_assets.images.pairs import AlignedPair, Difference, Normalization, Registration
+from astrid_assets.images.pairs import AlignedPair, Difference, Normalization, PairGeometry, Registration
 
 __all__ = [
     "FitsSource",
     "open_fits",
     "read_difference",
+    "read_geometry",
     "read_image",
     "read_pair",
     "verify_fits",
@@ -356,13 +357,45 @@ def read_pair(path: FitsSource, *, science: MaskedImage | None = None) -> Aligne
     if science.shape != reference.shape:
         msg = f"{_label(path)}: the science image has shape {science.shape}, the reference {reference.shape}"
         raise ImageError(msg)
-    ratio = meta["normalization"]
+    registration, normalization = _pair_parameters(meta)
     return AlignedPair(
         science=science,
         reference=reference,
-        registration=Registration(**_tuples(meta["registration"])),
+        registration=registration,
         overlap=meta["overlap"],
-        normalization=None if ratio is None else Normalization(**_tuples(ratio)),
+        normalization=normalization,
+    )
+
+
+def read_geometry(path: FitsSource) -> PairGeometry:
+    """Read where the pixels of a pair lie, and none of them.
+
+    Parameters
+    ----------
+    path
+        File that `write_pair` wrote with the science image.
+    """
+    with open_fits(path) as hdus:
+        meta = layout.read_meta(hdus, "pair")
+        if "science" not in meta:
+            raise ImageError("holds no science image")
+        header, science = hdus["SCI"].header, meta["science"]
+        registration, normalization = _pair_parameters(meta)
+        return PairGeometry(
+            shape=(header["NAXIS2"], header["NAXIS1"]),
+            wcs=layout.decode_wcs(hdus, "SCI") if science["has_wcs"] else None,
+            psf=layout.decode_psf(hdus, "PSF", science["psf"]),
+            registration=registration,
+            normalization=normalization,
+        )
+
+
+def _pair_parameters(meta: Mapping[str, Any]) -> tuple[Registration, Normalization | None]:
+    """Return registration and normalization of a file."""
+    ratio = meta["normalization"]
+    return (
+        Registration(**_tuples(meta["registration"])),
+        None if ratio is None else Normalization(**_tuples(ratio)),
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from astrid_assets.images.psf import Psf
 
-__all__ = ["AlignedPair", "Difference", "Normalization", "Registration"]
+__all__ = ["AlignedPair", "Difference", "Normalization", "PairGeometry", "Registration"]
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,32 @@ class AlignedPair:
     def replace(self, **changes: Any) -> AlignedPair:
         """Return a copy with some attributes changed."""
         return replace(self, **changes)
+
+
+@dataclass(frozen=True, eq=False)
+class PairGeometry:
+    """Where the pixels of a pair lie, without the pixels."""
+
+    shape: tuple[int, int]
+    """Shape ``(ny, nx)`` of the science image."""
+
+    wcs: WCS | None
+    """WCS of the science image."""
+
+    psf: Psf | None
+    """PSF of the science image."""
+
+    registration: Registration
+    """How the reference got onto the science grid."""
+
+    normalization: Normalization | None = None
+    """Holds what shift was left."""
+
+    @classmethod
+    def of(cls, pair: AlignedPair) -> PairGeometry:
+        """Return the geometry of a pair."""
+        science = pair.science
+        return cls(science.shape, science.wcs, science.psf, pair.registration, pair.normalization)
 
 
 @dataclass(frozen=True, eq=False)
