@@ -1,9 +1,8 @@
 """Scoring a run against the truth of the simulated survey.
 
 What counts is strict. A transient is found if a candidate of its sign, not flagged as an
-artefact, lies within `_MATCH` PSF widths of its true place. It is *edge* where one of the images
-has no data, *masked* where a bad pixel within one pixel of it has a true cause (dirt of the truth
-table, saturation), and *clean* everywhere else: a pixel masked without cause is a transient lost.
+artefact, lies within `match_radius` of its true place. It is *edge* where one of the images has no data,
+*masked* where a bad pixel within one pixel of it has a true cause (dirt of the truth table, saturation), and *clean* everywhere else: a pixel masked without cause is a transient lost.
 A candidate that is not flagged is explained only by a true change of its sign (transient,
 variable star, asteroid, or a star that moved) that should reach 2 sigma; dirt does not explain
 it, a detection on dirt has to be flagged.
@@ -30,6 +29,7 @@ from astrid_assets.reports.truth import (
     defects_of,
     moved_stars,
 )
+from astrid_assets.science.recovery import EDGE_BITS, HALO_BITS, match_radius, place_of, wilson
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,9 +50,6 @@ __all__ = [
     "wilson",
 ]
 
-_MATCH = 0.75
-"""Distance in FWHM within which a detection and a truth are the same; at least 2 pixels."""
-
 _EXPLAINS = 2.0
 """Least true significance of a change that may explain a detection above 5 sigma."""
 
@@ -62,8 +59,6 @@ _SPREAD = 4.0
 WORKING_POINT = 10.0
 """Significance from which a clean transient has to be found."""
 
-_EDGE = bits("EDGE", "NO_DATA", "REF_EDGE", "REF_NO_DATA")
-_HALO = bits("NEAR_BRIGHT_STAR")
 _FULL = bits("SATURATED", "BLEED", "REF_SATURATED", "REF_BLEED")
 
 
@@ -232,7 +227,7 @@ def score_exposure(
         _unexplained_row(found, i, defects, science)
         for i in np.flatnonzero(~_explained(found, verdicts, moved, difference))
     )
-    clean = ~dirty & ((difference.mask & _EDGE) == 0)
+    clean = ~dirty & ((difference.mask & EDGE_BITS) == 0)
     bad = (difference.mask & BAD_BITS) != 0
     return ExposureScore(
         exposure_id,
@@ -241,7 +236,7 @@ def score_exposure(
         float(np.count_nonzero(~bad)) / 1e6,
         _judge_dirt(defects, difference.mask, found, verdicts),
         int(np.count_nonzero(clean)),
-        int(np.count_nonzero(clean & (bad | ((difference.mask & _HALO) != 0)))),
+        int(np.count_nonzero(clean & (bad | ((difference.mask & HALO_BITS) != 0)))),
     )
 
 
@@ -297,26 +292,6 @@ def report(fields: Sequence[FieldScore]) -> dict[str, Any]:
     }
 
 
-def wilson(count: int, total: int, *, z: float = 1.96) -> tuple[float, float]:
-    """Return the interval of a share (Wilson 1927, JASA 22, 209, eq. for the score test).
-
-    Parameters
-    ----------
-    count, total
-        Successes and trials; (0, 1) for no trials.
-
-    z
-        Half-width in standard deviations; 1.96 for 95 %.
-    """
-    if total == 0:
-        return 0.0, 1.0
-    share = count / total
-    centre = share + z**2 / (2 * total)
-    spread = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    scale = 1 + z**2 / total
-    return float(max((centre - spread) / scale, 0.0)), float(min((centre + spread) / scale, 1.0))
-
-
 # --- one difference -------------------------------------------------------------------------------
 
 
@@ -337,7 +312,7 @@ class _Detections:
             table.column(n).to_numpy(zero_copy_only=False) for n in ("x", "y", "snr", "positive")
         )
         reason = np.array(table.column("artifact").to_pylist(), object)
-        return cls(x, y, snr, positive.astype(bool), reason, max(2.0, _MATCH * difference.fwhm))
+        return cls(x, y, snr, positive.astype(bool), reason, match_radius(difference.fwhm))
 
     @property
     def kept(self) -> np.ndarray:
@@ -362,15 +337,7 @@ def _dirty(defects: Sequence[Defect], mask: np.ndarray) -> np.ndarray:
 def _judge_change(change: TrueChange, difference: Searched, dirty: np.ndarray, found: _Detections) -> Verdict:
     y, x = round(change.y), round(change.x)
     snr = change.flux / float(difference.flux_error[y, x])
-    around = np.s_[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
-    mask = difference.mask[around]
-    if (mask & _EDGE).any() or mask.size < 9:
-        place = "edge"
-    elif (((mask & BAD_BITS) != 0) & dirty[around]).any() or (mask & _HALO).any():
-        # a halo always has a true cause, a bright star; its pixels count in the flagged share
-        place = "masked"
-    else:
-        place = "clean"
+    place = place_of(difference.mask, change.x, change.y, caused=dirty)
     here = found.near(change.x, change.y, change.length / 2) & (found.positive == (change.flux > 0))
     hit = bool((here & found.kept).any())
     reasons = found.reason[here & ~found.kept]

@@ -52,7 +52,7 @@ class Source:
     """The same along y."""
 
     base: float | None = None
-    """Flux in the image of the star that fades; None where it is not known."""
+    """Flux in the image of the star that fades, where all light but the sky is its own; None: not known."""
 
 
 def inject(

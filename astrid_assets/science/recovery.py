@@ -1,0 +1,350 @@
+"""What became of true sources: found, lost and why; their flux measured where they truly are.
+
+The definitions are those of the scoring of the simulated survey, which uses them too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from astrid_assets.images.masks import BAD_BITS, bits
+from astrid_assets.science.injection import Source, source_stamp
+from astrid_assets.science.resample import value_at
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from astrid_assets.images.pairs import Difference
+    from astrid_assets.images.psf import Psf
+
+__all__ = [
+    "CLEAN",
+    "EDGE",
+    "EDGE_BITS",
+    "HALO_BITS",
+    "MASKED",
+    "Truth",
+    "forced_flux",
+    "in_clean_run",
+    "match",
+    "match_radius",
+    "place_of",
+    "recover",
+    "trail_response",
+    "wilson",
+]
+
+_MATCH = 0.75
+"""Distance in FWHM within which a detection and a truth are the same; at least 2 pixels."""
+
+EDGE_BITS = bits("EDGE", "NO_DATA", "REF_EDGE", "REF_NO_DATA")
+"""Planes where an image ends."""
+
+HALO_BITS = bits("NEAR_BRIGHT_STAR")
+"""Planes of the halo of a bright star."""
+
+CLEAN, MASKED, EDGE = "clean", "masked", "edge"
+"""Places that a true source may have."""
+
+
+def match_radius(fwhm: float) -> float:
+    """Return the distance within which a detection and a truth are the same, pixels.
+
+    Parameters
+    ----------
+    fwhm
+        FWHM of the PSF of the difference, pixels.
+    """
+    return max(2.0, _MATCH * fwhm)
+
+
+def place_of(mask: np.ndarray, x: float, y: float, *, caused: np.ndarray | None = None) -> str:
+    """Return what a difference image is like at a place.
+
+    Parameters
+    ----------
+    mask
+        Bit planes of the difference.
+
+    x, y
+        Position, pixels.
+
+    caused
+        Boolean image of where a mask has a true cause; everywhere if None.
+
+    Returns
+    -------
+    str
+        `EDGE` where within one pixel an image ends or has no data, `MASKED` where a pixel is bad for a
+        cause, or lies in the halo of a bright star, `CLEAN` everywhere else.
+    """
+    row, column = round(y), round(x)
+    around = np.s_[max(row - 1, 0) : max(row + 2, 0), max(column - 1, 0) : max(column + 2, 0)]
+    near = mask[around]
+    if near.size < 9 or (near & EDGE_BITS).any():
+        return EDGE
+    bad = (near & BAD_BITS) != 0
+    if caused is not None:
+        bad &= caused[around]
+    # a halo always has a true cause, a bright star
+    return MASKED if bad.any() or (near & HALO_BITS).any() else CLEAN
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """True sources: arrays ``(n,)``."""
+
+    x: np.ndarray
+    """Column, pixels; the middle of a trail."""
+
+    y: np.ndarray
+    """Row."""
+
+    flux: np.ndarray
+    """Signed, image unit."""
+
+    length: np.ndarray
+    """Length of a trail, pixels; 0 for a point."""
+
+
+def match(truth: Truth, table: pa.Table, radius: float) -> np.ndarray:
+    """Match true sources and detections one to one.
+
+    Within the radius (trails: from any place of it) and of the same sign; the nearest pairs first,
+    detections that are not flagged before those that are.
+
+    Parameters
+    ----------
+    truth
+        True sources.
+
+    table
+        Candidates.
+
+    radius
+        From `match_radius`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Row of the detection of each true source, -1 without one.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    found = _Detections.of(table)
+    result = np.full(len(truth.x), -1)
+    if not len(found.x) or not len(truth.x):
+        return result
+    distance = np.hypot(truth.x[:, None] - found.x, truth.y[:, None] - found.y)
+    reach = radius + truth.length[:, None] / 2
+    possible = (distance <= reach) & ((truth.flux > 0)[:, None] == found.positive)
+    # any pair is better than none, a kept detection better than a flagged one
+    cost = np.where(possible, distance / reach + np.where(found.kept, 0.0, 2.0), 1e3)
+    rows, columns = linear_sum_assignment(cost)
+    good = possible[rows, columns]
+    result[rows[good]] = columns[good]
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Detections:
+    x: np.ndarray
+    y: np.ndarray
+    snr: np.ndarray
+    positive: np.ndarray
+    kept: np.ndarray
+
+    @classmethod
+    def of(cls, table: pa.Table) -> _Detections:
+        x, y, snr, positive = (
+            table.column(n).to_numpy(zero_copy_only=False) for n in ("x", "y", "snr", "positive")
+        )
+        kept = np.array([not reason for reason in table.column("artifact").to_pylist()], bool)
+        return cls(x, y, snr, positive.astype(bool), kept)
+
+
+def in_clean_run(table: pa.Table, clean: pa.Table, radius: float) -> np.ndarray:
+    """Return which detections of a run with injections are there without them as well.
+
+    Parameters
+    ----------
+    table, clean
+        Candidates of both runs.
+
+    radius
+        From `match_radius`.
+
+    Returns
+    -------
+    numpy.ndarray
+        True where the run without injections has a detection within the radius, of the same sign and at
+        least half as significant; for one that is not flagged, it is not flagged either.
+    """
+    ours, before = _Detections.of(table), _Detections.of(clean)
+    result = np.zeros(len(ours.x), bool)
+    if not len(ours.x) or not len(before.x):
+        return result
+    near = cKDTree(np.c_[before.x, before.y]).query_ball_point(np.c_[ours.x, ours.y], radius)
+    for i, others in enumerate(near):
+        j = np.array(others, int)
+        same = (before.positive[j] == ours.positive[i]) & (before.snr[j] >= 0.5 * ours.snr[i])
+        result[i] = bool((same & (before.kept[j] | ~ours.kept[i])).any())
+    return result
+
+
+def forced_flux(difference: Difference, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return PSF fluxes and errors at given places of a difference.
+
+    Parameters
+    ----------
+    difference
+        From `zogy` or `classic`.
+
+    x, y
+        Positions, pixels; NaN results outside the image.
+    """
+    ny, nx = difference.shape
+    flux, error = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    inside = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
+    flux[inside] = value_at(difference.flux, x[inside], y[inside])
+    error[inside] = difference.flux_error[np.rint(y[inside]).astype(int), np.rint(x[inside]).astype(int)]
+    return flux, error
+
+
+def trail_response(psf: Psf, length_x: float, length_y: float) -> float:
+    """Return the peak of a trail behind the matched filter, over that of a point of the same flux.
+
+    Parameters
+    ----------
+    psf
+        PSF of the difference.
+
+    length_x, length_y
+        How far the source moved, pixels.
+    """
+    if not (length_x or length_y):
+        return 1.0
+    ny, nx = psf.image_shape
+    middle = Source("", (nx - 1) // 2, (ny - 1) // 2, 1.0)
+    point = source_stamp(psf, middle)
+    trail = source_stamp(psf, replace(middle, length_x=length_x, length_y=length_y))
+    cut = [(t - p) // 2 for t, p in zip(trail.shape, point.shape, strict=True)]
+    inner = trail[cut[0] : cut[0] + point.shape[0], cut[1] : cut[1] + point.shape[1]]
+    return float((point * inner).sum() / (point**2).sum())
+
+
+def recover(
+    truth: Truth, difference: Difference, table: pa.Table, *, clean_mask: np.ndarray, clean_table: pa.Table
+) -> dict[str, np.ndarray]:
+    """Tell of each true source what became of it.
+
+    Parameters
+    ----------
+    truth
+        The sources that were put in.
+
+    difference, table
+        Difference and candidates of the run with them.
+
+    clean_mask, clean_table
+        Mask of the difference and candidates of the run without them. The place of a source is judged by
+        that mask: a source that gets itself masked is a source lost.
+
+    Returns
+    -------
+    dict
+        Arrays ``(n,)``: ``clean`` (bool), ``flux_forced`` and ``flux_forced_error`` (at the true place),
+        ``detected``, ``found`` (detected and not flagged; what the other run has as well counts as
+        neither), ``row`` (of the matched candidate, -1), ``separation`` (pixels), ``flux_recovered``,
+        ``flux_error``, ``snr_recovered`` (of that candidate) and ``drop_reason``: empty, edge, masked,
+        below_threshold, blended, in_clean_run or flagged:<artifact>.
+    """
+    radius = match_radius(difference.psf.fwhm)
+    rows = match(truth, table, radius)
+    matched, row = rows >= 0, np.maximum(rows, 0)
+    again = in_clean_run(table, clean_table, radius)
+    before = _at(again, row, matched, False)
+    artifact = _at(np.array(table.column("artifact").to_pylist(), object), row, matched, "")
+    places = np.array([place_of(clean_mask, x, y) for x, y in zip(truth.x, truth.y, strict=True)], object)
+    detected = matched & ~before
+    found = detected & (artifact == "")
+    forced, forced_error = forced_flux(difference, truth.x, truth.y)
+    measured = {
+        name: _at(table.column(source).to_numpy(), row, matched, np.nan).astype(float)
+        for name, source in (
+            ("flux_recovered", "flux"),
+            ("flux_error", "flux_error"),
+            ("snr_recovered", "snr"),
+            ("_x", "x"),
+            ("_y", "y"),
+        )
+    }
+    separation = np.hypot(measured.pop("_x") - truth.x, measured.pop("_y") - truth.y)
+    reasons = _drop_reasons(truth, table, radius, places, found, detected, before, artifact)
+    return {
+        "clean": places == CLEAN,
+        "flux_forced": forced,
+        "flux_forced_error": forced_error,
+        "detected": detected,
+        "found": found,
+        "row": rows,
+        "separation": separation,
+        **measured,
+        "drop_reason": reasons,
+    }
+
+
+def _at(values: np.ndarray, row: np.ndarray, matched: np.ndarray, missing: Any) -> np.ndarray:
+    """Return the values of matched candidates."""
+    if not len(values):
+        return np.full(len(row), missing)
+    return np.where(matched, values[row], missing)
+
+
+def _drop_reasons(
+    truth: Truth,
+    table: pa.Table,
+    radius: float,
+    places: np.ndarray,
+    found: np.ndarray,
+    detected: np.ndarray,
+    before: np.ndarray,
+    artifact: np.ndarray,
+) -> np.ndarray:
+    found_there = _Detections.of(table)
+    reasons = np.full(len(truth.x), "", object)
+    for i in np.flatnonzero(~found):
+        if places[i] != CLEAN:
+            reasons[i] = places[i]
+        elif before[i]:
+            reasons[i] = "in_clean_run"
+        elif detected[i]:
+            reasons[i] = f"flagged:{artifact[i]}"
+        else:
+            distance = np.hypot(found_there.x - truth.x[i], found_there.y - truth.y[i])
+            reasons[i] = "blended" if (distance < 2.0 * radius).any() else "below_threshold"
+    return reasons
+
+
+def wilson(count: int, total: int, *, z: float = 1.96) -> tuple[float, float]:
+    """Return the interval of a share (Wilson 1927, JASA 22, 209, eq. for the score test).
+
+    Parameters
+    ----------
+    count, total
+        Successes and trials; (0, 1) for no trials.
+
+    z
+        Half-width in standard deviations; 1.96 for 95 %.
+    """
+    if total == 0:
+        return 0.0, 1.0
+    share = count / total
+    centre = share + z**2 / (2 * total)
+    spread = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    scale = 1 + z**2 / total
+    return float(max((centre - spread) / scale, 0.0)), float(min((centre + spread) / scale, 1.0))
