@@ -9,6 +9,7 @@ __all__ = [
     "ArchiveUnavailableError",
     "AstridError",
     "BadAnswerError",
+    "BenchmarkError",
     "ConfigurationError",
     "FieldBusyError",
     "ImageError",
@@ -18,6 +19,7 @@ __all__ = [
     "PhotometryError",
     "PsfError",
     "RegistrationError",
+    "ReleaseRefusedError",
     "ScienceError",
 ]
 
@@ -84,3 +86,11 @@ class PhotometryError(ScienceError):
     """Too few matched stars for a flux ratio, or an implausible ratio."""
 
     reason = "photometry"
+
+
+class BenchmarkError(AstridError):
+    """A benchmark cannot be run on the given data; the message says what they lack."""
+
+
+class ReleaseRefusedError(AstridError):
+    """A training release cannot be made of the samples there are; the message says what would help."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from astrid_assets import __version__
+from astrid_assets.cli.bench import bench
 from astrid_assets.cli.demo import demo
 from astrid_assets.cli.difference import difference
 from astrid_assets.cli.fields import fields
@@ -33,7 +34,7 @@ def astrid() -> None:
     """
 
 
-for _command in (demo, run, plan, fields, difference):
+for _command in (demo, run, plan, fields, difference, bench):
     astrid.add_command(_command)
 
 
