@@ -2,7 +2,8 @@
 
 What counts is strict. A transient is found if a candidate of its sign, not flagged as an
 artefact, lies within `match_radius` of its true place. It is *edge* where one of the images has no data,
-*masked* where a bad pixel within one pixel of it has a true cause (dirt of the truth table, saturation), and *clean* everywhere else: a pixel masked without cause is a transient lost.
+*masked* where a bad pixel within one pixel of it has a true cause (dirt of the truth table,
+saturation), and *clean* everywhere else: a pixel masked without cause is a transient lost.
 A candidate that is not flagged is explained only by a true change of its sign (transient,
 variable star, asteroid, or a star that moved) that should reach 2 sigma; dirt does not explain
 it, a detection on dirt has to be flagged.
