@@ -1,4 +1,4 @@
-"""What a user sees in the Dagster UI, in a headless browser: the graph, a partition, a preview, a check."""
+"""What a user sees in a headless browser: the Dagster UI (graph, partition, preview, check) and the reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from astrid_assets.automation.runs import run_fields
 from astrid_assets.definitions import defs
-from astrid_assets.storage.layout import ASSETS
+from astrid_assets.storage.layout import ASSETS, RELEASE_ASSETS
 from astrid_assets_tests.tiny import install, tiny_field
 
 pytestmark = [pytest.mark.ui, pytest.mark.service]
@@ -58,6 +58,21 @@ new Promise(resolve => {
 """
 """Opens the picture in the metadata; resolves to its width in pixels."""
 
+FOREIGN = """
+Promise.resolve(performance.getEntriesByType("resource").map(one => one.name)
+    .filter(name => !name.startsWith("data:") && !name.startsWith("file:")))
+"""
+"""What a page loaded from elsewhere."""
+
+BROKEN = """
+Promise.all([...document.images]
+    .map(one => one.decode().then(() => null, () => one.alt || one.src.slice(0, 80))))
+    .then(found => found.filter(one => one !== null))
+"""
+"""Pictures that cannot be shown."""
+
+SENSORS_AND_SCHEDULES = {"nightly", "release_when_quiet", "field_sync", "reaper", "failures"}
+
 
 class Page:
     """A page of a headless browser, steered by the Chrome DevTools protocol."""
@@ -72,6 +87,21 @@ class Page:
         """Go to a path and wait until all that is wanted stands there."""
         self._command("Page.navigate", url=self._server + path)
         self.evaluate(SHOWN % json.dumps(wanted), f"{', '.join(wanted)} on {path}")
+
+    def open_file(self, path: Path, *wanted: str) -> None:
+        """Look at a file of the disk."""
+        self._command("Page.navigate", url=path.as_uri())
+        self.evaluate(SHOWN % json.dumps(wanted), f"{', '.join(wanted)} in {path.name}")
+
+    def wide(self, pixels: int) -> None:
+        """Make the window as wide as a screen is; below 600 pixels it is a phone."""
+        self._command(
+            "Emulation.setDeviceMetricsOverride",
+            width=pixels,
+            height=1000,
+            deviceScaleFactor=1,
+            mobile=pixels < 600,
+        )
 
     def evaluate(self, code: str, what: str) -> Any:
         """Return what a promise resolves to."""
@@ -146,14 +176,20 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The webserver, on an instance that holds one field."""
+def home(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of an instance that holds one field."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
         install(tiny_field("tiny_draco", side=512, epochs=1, seed=5))
         summary = run_fields(["tiny_draco"], workers=1)
-        assert summary.ok, summary.fields[0].error
+        assert summary.ok, (summary.fields[0].error, summary.release)
+    return home
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[str]:
+    """The webserver."""
     port, log = free_port(), home / "webserver.log"
     command = [sys.executable, "-m", "dagster_webserver", "-w", "workspace.yaml", "-p", str(port)]
     environment = {**os.environ, "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "true"}
@@ -163,7 +199,7 @@ def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def page(chromium: str, server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(chromium: str, server: str, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder, port = tmp_path_factory.mktemp("chromium"), free_port()
     off = ["background-networking", "component-update", "dev-shm-usage", "extensions", "gpu", "quic", "sync"]
     command = [chromium, "--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{one}" for one in off)]
@@ -177,11 +213,18 @@ def page(chromium: str, server: str, tmp_path_factory: pytest.TempPathFactory) -
             yield Page(connection, server)
 
 
-def test_what_a_user_sees(page: Page):
+def test_what_a_user_sees(page: Page, home: Path):
     """One test, so that parallel workers do not each set up field, server and browser."""
+    look_at_the_ui(page)
+    look_at_the_pages(page, home / "data")
+    assert page.errors == []
+
+
+def look_at_the_ui(page: Page) -> None:
+    """Every asset in the graph; a partition, its preview, a check; runs; what runs by itself."""
     groups = sorted({spec.group_name for spec in defs.resolve_all_asset_specs()})
     expanded = ",".join(f"global@global:{group}" for group in groups)
-    page.open(f"/asset-groups?expanded={expanded}", *groups, *ASSETS)
+    page.open(f"/asset-groups?expanded={expanded}", *groups, *ASSETS, *RELEASE_ASSETS)
 
     asset = "/assets/zogy_differences"
     page.open(f"{asset}?view=partitions&partition=tiny_draco", "tiny_draco\nMaterialized", "median_scorr_std")
@@ -194,4 +237,16 @@ def test_what_a_user_sees(page: Page):
         "scorr_mad_std_median",
     )
     page.open("/runs", "partition: tiny_draco", "Success")
-    assert page.errors == []
+    page.open("/automation", *sorted(SENSORS_AND_SCHEDULES))
+
+
+def look_at_the_pages(page: Page, data: Path) -> None:
+    """Nothing is loaded from elsewhere, no picture is broken, nothing is wider than the screen."""
+    pages = [data / "reports" / "tiny_draco" / "index.html", data / "catalog" / "index.html"]
+    for width in (1400, 390):
+        page.wide(width)
+        for path in pages:
+            page.open_file(path, "tiny_draco")
+            assert page.evaluate(FOREIGN, "what is loaded") == []
+            assert page.evaluate(BROKEN, "the pictures") == []
+            assert page.evaluate("Promise.resolve(document.documentElement.scrollWidth)", "a width") <= width
