@@ -15,8 +15,7 @@ from astrid_assets.cli.output import print_json, print_table
 from astrid_assets.clock import DEMO_CLOCK, pinned_clock
 from astrid_assets.fields import load_fields
 from astrid_assets.home import dagster_home
-
-SHIPPED = Path(__file__).parent.parent / "dagster_home"
+from astrid_assets_tests.tiny import SHIPPED, write_pair
 
 REGISTRY = """\
 small:
@@ -274,31 +273,6 @@ def test_demo_clock_is_not_moved_against_the_environment(astrid, registry, monke
 
 
 # --- one pair of files ----------------------------------------------------------------------------
-
-
-def write_pair(folder: Path, *, wcs: bool = True) -> tuple[Path, Path]:
-    """Write two images of 60 stars; the first has one more, of 4000 units at (x, y) = (150, 100)."""
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
-    rng = np.random.default_rng(5)
-    y, x = np.mgrid[:256, :256]
-    stars = np.column_stack([rng.uniform(12, 244, (60, 2)), 10 ** rng.uniform(3.3, 4.6, 60)])
-    paths = []
-    for name, extra in (("science", [(150.0, 100.0, 4000.0)]), ("reference", [])):
-        image = np.full((256, 256), 200.0)
-        for x0, y0, flux in [*stars, *extra]:
-            image += flux / (2 * np.pi * 1.5**2) * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * 1.5**2))
-        header = fits.Header({"MJD-OBS": 60000.0, "EXPTIME": 30.0, "FILTER": "r"})
-        if wcs:
-            sky = WCS(naxis=2)
-            sky.wcs.ctype, sky.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
-            sky.wcs.crpix, sky.wcs.cdelt = [128, 128], [-1 / 3600, 1 / 3600]
-            header.update(sky.to_header())
-        path = folder / f"{name}.fits"
-        fits.writeto(path, rng.poisson(image).astype(np.float32), header)
-        paths.append(path)
-    return paths[0], paths[1]
 
 
 def test_difference_of_two_files(astrid, tmp_path):

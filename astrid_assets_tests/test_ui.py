@@ -1,4 +1,4 @@
-"""What a user sees in a headless browser: the Dagster UI (graph, partition, preview, check) and the reports."""
+"""What a user sees in a headless browser: Dagster UI (graph, partition, preview, check) and the reports."""
 
 from __future__ import annotations
 
