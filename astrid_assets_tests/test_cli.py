@@ -106,6 +106,7 @@ def test_fields_list(astrid, registry):
         ("later", "no: disabled"),
     ]
     assert answer.out.splitlines()[0].split()[:3] == ["field", "ra", "dec"]
+    assert "dagster schedule start nightly" in answer.out
 
 
 def test_fields_check(astrid, registry):

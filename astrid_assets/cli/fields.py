@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fields"]
 
+NIGHTLY = "to run them every night: dagster schedule start nightly, and make ui (or dagster-daemon run)"
+
 
 @click.group()
 def fields() -> None:
@@ -29,6 +31,7 @@ def list_fields(as_json: bool) -> None:
     found = list(load_fields().values())
     columns = ("field", "ra", "dec", "radius", "archives", "bands", "priority", "runs")
     print_table(columns, [_row(field) for field in found])
+    click.echo(NIGHTLY)
     if as_json:
         print_json({"fields": [{**field.model_dump(), "runs": _runs(field)} for field in found]})
 

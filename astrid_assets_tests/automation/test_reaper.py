@@ -14,7 +14,7 @@ from dagster._core.utils import make_new_run_id
 
 from astrid_assets.automation.reaper import HOST_TAG, PID_TAG, reap, run_tags
 from astrid_assets.home import dagster_home
-from astrid_assets.storage.locks import host, locks_folder, run_lock
+from astrid_assets.storage.locks import host, locks_folder, release_lock, run_lock
 
 STARTED = dg.DagsterRunStatus.STARTED
 
@@ -65,6 +65,16 @@ def test_a_run_that_left_its_lock_behind_is_ended_and_its_slots_are_freed(
     assert events.get_concurrency_info("archive").active_slot_count == 0
     assert not list((locks_folder() / "runs").iterdir())
     assert reap(instance) == []
+
+
+def test_a_release_that_was_killed_is_ended_like_any_run(instance: dg.DagsterInstance, dead_pid: int):
+    """The kernel has freed its lock; the next release can begin."""
+    run = dg.DagsterRun(job_name="release", run_id=make_new_run_id(), status=STARTED)
+    instance.add_run(run)
+    lock_of(run, pid=dead_pid, at=host())
+    assert reap(instance) == [run.run_id]
+    with release_lock(run_id="next"):
+        assert not list((locks_folder() / "runs").iterdir())
 
 
 def test_slots_of_a_run_that_dagster_itself_saw_fail_are_freed(instance: dg.DagsterInstance):

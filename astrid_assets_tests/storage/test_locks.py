@@ -17,6 +17,7 @@ from astrid_assets.storage.locks import (
     forget_run,
     host,
     locks_folder,
+    release_lock,
     run_holder,
     run_lock,
 )
@@ -48,6 +49,17 @@ def test_a_busy_field_is_refused_with_the_name_of_its_holder():
         with field_lock("cosmos"):
             pass
     with field_lock("m101"):
+        pass
+
+
+def test_one_release_at_a_time_beside_fields():
+    with field_lock("release"), release_lock(run_id="0123456789"):
+        with (
+            pytest.raises(FieldBusyError, match=r"a release is being made by run 01234567, process"),
+            release_lock(),
+        ):
+            pass
+    with release_lock():
         pass
 
 
