@@ -53,12 +53,13 @@ def test_a_busy_field_is_refused_with_the_name_of_its_holder():
 
 
 def test_one_release_at_a_time_beside_fields():
-    with field_lock("release"), release_lock(run_id="0123456789"):
-        with (
-            pytest.raises(FieldBusyError, match=r"a release is being made by run 01234567, process"),
-            release_lock(),
-        ):
-            pass
+    with (
+        field_lock("release"),
+        release_lock(run_id="0123456789"),
+        pytest.raises(FieldBusyError, match=r"a release is being made by run 01234567, process"),
+        release_lock(),
+    ):
+        pass
     with release_lock():
         pass
 
