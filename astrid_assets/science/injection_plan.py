@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sep
 
-from astrid_assets.images.psf import polynomial_terms
+from astrid_assets.images.pairs import PairGeometry
 from astrid_assets.science import light_curves
 from astrid_assets.science.background import estimate_background
 from astrid_assets.science.injection import Source
+from astrid_assets.science.positions import from_reference
 from astrid_assets.science.stars import Sources, find_sources, select_stars
 from astrid_assets.seeds import generator, uniform
 
@@ -230,7 +231,6 @@ class _Exposure:
     pixel_scale: float
     magnitudes: _Range
     detections: np.ndarray
-    offset: np.ndarray
 
     @property
     def separation(self) -> float:
@@ -290,19 +290,15 @@ def plan_injections(
     """
     options = options or PlanOptions()
     exposure = _exposure(sky, pair, key, exposure_id, flux_error, pixel_scale, detections, options)
-    planned, taken = [], np.empty((0, 2))
-    passing = []
-    for drawn in _objects(exposure):
-        if drawn.passing:
-            passing.append(drawn)
-        elif (one := _rendered(exposure, drawn, flux_error)) is not None:
+    objects = list(_objects(exposure))
+    places = _on_science(exposure, objects)
+    planned: list[Planned] = []
+    # what lasts has its room already; what is new in this exposure takes what is left
+    for drawn, (x, y) in sorted(zip(objects, places, strict=True), key=lambda pair: pair[0].passing):
+        one = _rendered(exposure, drawn, float(x), float(y), flux_error)
+        taken = np.array([(p.source.x, p.source.y) for p in planned]).reshape(-1, 2)
+        if one is not None and (not drawn.passing or _is_free(x, y, taken, options.separation)):
             planned.append(one)
-            taken = np.vstack([taken, (one.source.x, one.source.y)])
-    for drawn in passing:
-        one = _rendered(exposure, drawn, flux_error)
-        if one is not None and _is_free(one.source.x, one.source.y, taken, options.separation):
-            planned.append(one)
-            taken = np.vstack([taken, (one.source.x, one.source.y)])
     return planned
 
 
@@ -342,7 +338,6 @@ def _exposure(
         pixel_scale=scale,
         magnitudes=_Range(bright, middle, faint, options.faint_share),
         detections=np.empty((0, 2)) if detections is None else np.asarray(detections, float).reshape(-1, 2),
-        offset=np.array(pair.registration.coefficients, float),
     )
 
 
@@ -616,10 +611,20 @@ def _relative_change(kind: str, curve: dict[str, Any], when: float, band: str) -
 # --- from the sky to the exposure -------------------------------------------------------------------
 
 
-def _rendered(exposure: _Exposure, drawn: _Object, flux_error: float) -> Planned | None:
+def _on_science(exposure: _Exposure, objects: Sequence[_Object]) -> np.ndarray:
+    """Return where objects lie in the science image, registration included, ``(n, 2)``; NaN where not."""
+    x, y = np.array([(o.x, o.y) for o in objects]).reshape(-1, 2).T
+    there = np.array([o.on_science for o in objects], bool)
+    u, v = x, y
+    if exposure.sky.wcs is not None and exposure.pair.science.wcs is not None and len(x):
+        u, v = exposure.sky.wcs.all_pix2world(x, y, 0)
+    u, v = from_reference(PairGeometry.of(exposure.pair), u, v)
+    return np.column_stack([np.where(there, x, u), np.where(there, y, v)])
+
+
+def _rendered(exposure: _Exposure, drawn: _Object, x: float, y: float, flux_error: float) -> Planned | None:
     """Return an object as the exposure shows it; None where it is elsewhere, too faint or too bright."""
     science = exposure.pair.science
-    x, y = (drawn.x, drawn.y) if drawn.on_science else _on_science(exposure, drawn.x, drawn.y)
     ny, nx = science.shape
     reach = exposure.pair.science.psf.shape[0] // 2
     if not (np.isfinite(x) and -reach < x < nx + reach and -reach < y < ny + reach):
@@ -658,28 +663,6 @@ def _saturates(exposure: _Exposure, x: float, y: float, flux: float) -> bool:
         return False
     highest = saturation * 10 ** (-0.4 * exposure.options.bright_offset)
     return flux * float(exposure.pair.science.psf.at(x, y).max()) >= highest
-
-
-def _on_science(exposure: _Exposure, x: float, y: float) -> tuple[float, float]:
-    """Return where a place of the reference lies in the science image, registration included."""
-    science, norm = exposure.pair.science, exposure.pair.normalization
-    if exposure.sky.wcs is not None and science.wcs is not None:
-        ra, dec = exposure.sky.wcs.all_pix2world(x, y, 0)
-        x, y = (float(v) for v in science.wcs.all_world2pix(float(ra), float(dec), 0, quiet=True))
-        x, y = _registered(exposure, x, y)
-    if not (np.isfinite(x) and np.isfinite(y)):
-        return np.nan, np.nan
-    dx, dy = norm.shift_at(x, y, science.shape)
-    return x + dx, y + dy
-
-
-def _registered(exposure: _Exposure, x: float, y: float) -> tuple[float, float]:
-    registration, (ny, nx) = exposure.pair.registration, exposure.pair.science.shape
-    if registration.method != "wcs+stars":
-        return x, y
-    terms = polynomial_terms(2 * x / (nx - 1) - 1, 2 * y / (ny - 1) - 1, registration.order)
-    dx, dy = exposure.offset @ terms
-    return float(x + dx), float(y + dy)
 
 
 def _motion(exposure: _Exposure, drawn: _Object, x: float, y: float) -> tuple[float, float]:

@@ -12,8 +12,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from astrid_assets.images.masks import BAD_BITS, bits
+from astrid_assets.science.forced import forced_flux
 from astrid_assets.science.injection import Source, source_stamp
-from astrid_assets.science.resample import value_at
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +28,6 @@ __all__ = [
     "HALO_BITS",
     "MASKED",
     "Truth",
-    "forced_flux",
     "in_clean_run",
     "match",
     "match_radius",
@@ -196,25 +195,6 @@ def in_clean_run(table: pa.Table, clean: pa.Table, radius: float) -> np.ndarray:
     return result
 
 
-def forced_flux(difference: Difference, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return PSF fluxes and errors at given places of a difference.
-
-    Parameters
-    ----------
-    difference
-        From `zogy` or `classic`.
-
-    x, y
-        Positions, pixels; NaN results outside the image.
-    """
-    ny, nx = difference.shape
-    flux, error = np.full(len(x), np.nan), np.full(len(x), np.nan)
-    inside = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
-    flux[inside] = value_at(difference.flux, x[inside], y[inside])
-    error[inside] = difference.flux_error[np.rint(y[inside]).astype(int), np.rint(x[inside]).astype(int)]
-    return flux, error
-
-
 def trail_response(psf: Psf, length_x: float, length_y: float) -> float:
     """Return the peak of a trail behind the matched filter, over that of a point of the same flux.
 
@@ -272,7 +252,7 @@ def recover(
     places = np.array([place_of(clean_mask, x, y) for x, y in zip(truth.x, truth.y, strict=True)], object)
     detected = matched & ~before
     found = detected & (artifact == "")
-    forced, forced_error = forced_flux(difference, truth.x, truth.y)
+    forced, forced_error = _forced(difference, truth.x, truth.y)
     measured = {
         name: _at(table.column(source).to_numpy(), row, matched, np.nan).astype(float)
         for name, source in (
@@ -296,6 +276,16 @@ def recover(
         **measured,
         "drop_reason": reasons,
     }
+
+
+def _forced(difference: Difference, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return fluxes and errors at the true places; NaN beyond the image."""
+    ny, nx = difference.shape
+    inside = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
+    flux, error = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    if inside.any():
+        flux[inside], error[inside], _ = forced_flux(difference, x[inside], y[inside])
+    return flux, error
 
 
 def _at(values: np.ndarray, row: np.ndarray, matched: np.ndarray, missing: Any) -> np.ndarray:
