@@ -60,13 +60,18 @@ class FieldRun:
     """Wall time of each step in s; ``differences`` makes both kinds."""
 
     new: dict[str, int] = field(default_factory=dict)
-    """Exposures that each asset worked on."""
+    """Rows that each asset worked on: exposures, mostly."""
 
     counts: dict[str, int] = field(default_factory=dict)
     """Science exposures of the field by how far they came; see `count_exposures`."""
 
     checks: dict[str, int] = field(default_factory=dict)
     """Checks of this run: ``passed``, ``warned``, ``failed``."""
+
+    @property
+    def n_new(self) -> int:
+        """Rows of exposures that any asset worked on."""
+        return sum(n for asset, n in self.new.items() if asset in EXPOSURE_ASSETS[1:])
 
 
 @dataclass(frozen=True)
@@ -149,8 +154,8 @@ class RunSummary:
 
     @property
     def n_new(self) -> int:
-        """Exposures that any image asset worked on; 0 means that there was nothing to do."""
-        return sum(n for f in self.fields for asset, n in f.new.items() if asset != "observations")
+        """Rows of exposures that any asset worked on; 0 means that no exposure was processed."""
+        return sum(run.n_new for run in self.fields)
 
 
 def run_fields(

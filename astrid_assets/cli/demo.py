@@ -83,7 +83,8 @@ def _where_to_look(names: list[str]) -> list[str]:
 
     store = Store()
     pages = [f"{store.folder('field_report', name)}/index.html" for name in names]
-    pages += [f"{folder}/index.html" for folder in (RELEASE_FOLDERS["data_catalog"],)]
+    pages += [f"{RELEASE_FOLDERS['data_catalog']}/index.html"]
+    pages += [f"{RELEASE_FOLDERS['exploration_notebook']}/exploratory_data_preparation.html"]
     there = [str(store.path(page)) for page in pages if store.size(page)]
     return [
         f"results: {store.root}",

@@ -98,7 +98,7 @@ def print_summary(summary: RunSummary) -> None:
         [
             field.name,
             field.status,
-            sum(n for asset, n in field.new.items() if asset != "observations"),
+            field.n_new,
             *(field.counts.get(name, 0) for name in columns),
             "/".join(str(field.checks.get(name, 0)) for name in ("passed", "warned", "failed")),
             f"{field.seconds:.1f}",
