@@ -166,7 +166,7 @@ def _exposures(
 
 
 def _input_digest(rows: dict[str, Row]) -> str:
-    """Return the identity of what the candidates of an exposure are made into; it contains that of the pair."""
+    """Return the identity of candidates and difference; that of the pair is part of it."""
     return digest([rows["candidates"]["product_id"], rows["difference"]["product_id"]])
 
 

@@ -37,16 +37,18 @@ def interpolate(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         ``(ny, nx)``, finite; zero beyond its edges.
 
     x, y
-        Positions, pixels; ``(n,)``.
+        Positions on the image, pixels; ``(n,)``.
     """
-    first_x, first_y = np.floor(x).astype(int), np.floor(y).astype(int)
-    # a stamp of odd size around the lower left of the four pixels, its last row and column of no weight
+    first_x, first_y = (
+        np.clip(np.floor(a), 0, n - 1).astype(int) for a, n in ((x, image.shape[1]), (y, image.shape[0]))
+    )
+    # of odd size about the lower left of the four pixels around a position
     stamps = cut_stamps(image, first_x, first_y, 2 * _HALF + 1, fill=0.0)
     return np.einsum("nij,ni,nj->n", stamps, _sinc(y - first_y), _sinc(x - first_x))
 
 
 def _sinc(fraction: np.ndarray) -> np.ndarray:
-    """Return the weights of the pixels from -half to half about the one below a position."""
+    """Return the weights of the pixels from -half to half about the one below a position; their sum is 1."""
     away = np.arange(-_HALF, _HALF + 1) - np.asarray(fraction, float)[:, None]
     window = np.i0(_BETA * np.sqrt(np.clip(1.0 - (away / _HALF) ** 2, 0.0, None)))
     weights = np.where(np.abs(away) <= _HALF, np.sinc(away) * window, 0.0)
@@ -64,14 +66,32 @@ def forced_flux(
         From `zogy` or `classic`.
 
     x, y
-        Positions on the image, pixels, ``(n,)``.
+        Positions, pixels, ``(n,)``.
 
     Returns
     -------
     tuple of numpy.ndarray
         Signed PSF flux and its 1-sigma error in the image unit, NaN where either image has no
-        data; and the mask planes within one pixel, int32.
+        data; and the mask planes within one pixel, int32: NO_DATA beyond the image.
     """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    inside = _inside(x, y, difference.shape)
+    flux, error = np.full((2, len(x)), np.nan)
+    flags = np.full(len(x), bits("NO_DATA"), np.int32)
+    flux[inside], error[inside], flags[inside] = _flux_inside(difference, x[inside], y[inside])
+    return flux, error, flags
+
+
+def _inside(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return which positions lie on a pixel of an image."""
+    ny, nx = shape
+    return (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
+
+
+def _flux_inside(
+    difference: Difference, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return flux, error and mask planes at positions that lie on the image."""
     ix, iy = np.rint(x).astype(int), np.rint(y).astype(int)
     around = cut_stamps(difference.mask, x, y, 3, fill=int(bits("EDGE")))
     flags = np.bitwise_or.reduce(around, axis=(1, 2)).astype(np.int32)
@@ -95,9 +115,18 @@ def reference_flux(pair: AlignedPair, x: np.ndarray, y: np.ndarray) -> tuple[np.
     Returns
     -------
     tuple of numpy.ndarray
-        Flux and its 1-sigma error in the unit of the science image, on its flux scale; NaN where
-        less than half of the PSF lies on good pixels.
+        Flux and its 1-sigma error in the unit of the science image, on its flux scale; NaN beyond
+        the image, and where less than half of the PSF lies on good pixels.
     """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    inside = _inside(x, y, pair.reference.shape)
+    flux, error = np.full((2, len(x)), np.nan)
+    flux[inside], error[inside] = _reference_inside(pair, x[inside], y[inside])
+    return flux, error
+
+
+def _reference_inside(pair: AlignedPair, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return flux and error of the reference at positions that lie on the image."""
     norm, image, psf = pair.normalization, pair.reference, pair.reference.psf
     shape = image.shape
     shift = np.array([norm.shift_at(a, b, shape) for a, b in zip(x, y, strict=True)]).reshape(-1, 2)
