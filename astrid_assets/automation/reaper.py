@@ -15,10 +15,11 @@ import dagster as dg
 
 from astrid_assets.storage.locks import forget_run, host, run_holder
 
-__all__ = ["HOST_TAG", "PID_TAG", "reap", "run_tags"]
+__all__ = ["HOST_TAG", "KILLED_TAG", "PID_TAG", "reap", "run_tags"]
 
 HOST_TAG = "astrid/host"
 PID_TAG = "astrid/pid"
+KILLED_TAG = "astrid/killed"
 
 _ALIVE_ON_PAPER = (
     dg.DagsterRunStatus.NOT_STARTED,
@@ -51,6 +52,7 @@ def reap(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_failed(
                 run, message="The process of the run is gone (killed); ended by the reaper."
             )
+            instance.add_run_tags(run.run_id, {KILLED_TAG: "true"})
             forget_run(run.run_id)
             ended.append(run.run_id)
     _free_slots(instance)

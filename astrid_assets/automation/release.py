@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from astrid_assets.automation.jobs import FIELD_JOB, RELEASE_JOB
+from astrid_assets.automation.reaper import HOST_TAG, KILLED_TAG
 from astrid_assets.storage.layout import ASSETS
 from astrid_assets.storage.manifest import digest
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
 
-__all__ = ["INPUTS_TAG", "UNFINISHED", "last_release", "release_inputs", "unfinished_runs"]
+__all__ = ["INPUTS_TAG", "UNFINISHED", "has_seen", "last_release", "release_inputs", "unfinished_runs"]
 
 INPUTS_TAG = "astrid/release_inputs"
 """Tag of a release run: identity of all that the fields held when it was asked for."""
@@ -63,6 +64,16 @@ def last_release(instance: DagsterInstance) -> DagsterRun | None:
     """Return the latest run of job ``release``, however it ended."""
     runs: Sequence[DagsterRun] = instance.get_runs(dg.RunsFilter(job_name=RELEASE_JOB), limit=1)
     return runs[0] if runs else None
+
+
+def has_seen(run: DagsterRun, inputs: str) -> bool:
+    """Tell whether a release run was about these inputs, and need not be made again.
+
+    One that failed would fail again. One that was killed is tried again by Dagster (``run_retries``),
+    unless a program ran it: then this is the only one who can.
+    """
+    killed_in_a_program = KILLED_TAG in run.tags and HOST_TAG in run.tags
+    return run.tags.get(INPUTS_TAG) == inputs and not killed_in_a_program
 
 
 def _is_ad_hoc(job: str) -> bool:

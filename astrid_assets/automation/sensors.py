@@ -11,7 +11,13 @@ from astrid_assets.automation.failures import record_failure
 from astrid_assets.automation.jobs import FIELD_JOB, RELEASE_JOB
 from astrid_assets.automation.partitions import missing_fields
 from astrid_assets.automation.reaper import reap
-from astrid_assets.automation.release import INPUTS_TAG, last_release, release_inputs, unfinished_runs
+from astrid_assets.automation.release import (
+    INPUTS_TAG,
+    has_seen,
+    last_release,
+    release_inputs,
+    unfinished_runs,
+)
 from astrid_assets.errors import ConfigurationError
 
 __all__ = ["failures", "field_sync", "reaper", "release_when_quiet"]
@@ -61,7 +67,7 @@ def release_when_quiet(context: dg.SensorEvaluationContext) -> dg.RunRequest | d
     if inputs is None:
         return dg.SkipReason("no field has a training set yet")
     last = last_release(context.instance)
-    if last is not None and last.tags.get(INPUTS_TAG) == inputs:
+    if last is not None and has_seen(last, inputs):
         return dg.SkipReason(f"nothing new since release run {last.run_id[:8]}")
     # a state of the fields that comes back later, after another one, is a release again
     run_key = f"{inputs[:16]}-{last.run_id if last else 'first'}"

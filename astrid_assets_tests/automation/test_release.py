@@ -9,6 +9,7 @@ import pytest
 from dagster._core.utils import make_new_run_id
 
 from astrid_assets.automation.jobs import FIELD_JOB, RELEASE_JOB
+from astrid_assets.automation.reaper import KILLED_TAG, run_tags
 from astrid_assets.automation.release import INPUTS_TAG, UNFINISHED, release_inputs
 from astrid_assets.automation.sensors import release_when_quiet
 from astrid_assets.definitions import defs
@@ -87,6 +88,17 @@ def test_a_state_that_comes_back_is_released_again(instance: dg.DagsterInstance)
 def test_a_release_that_failed_is_not_tried_with_the_same_inputs_again(instance: dg.DagsterInstance):
     materialize(instance, "training_set", "a", "1")
     released(instance, tick(instance), STATUS.FAILURE)
+    assert isinstance(tick(instance), dg.SkipReason)
+
+
+def test_a_release_of_a_program_that_was_killed_is_made_up_for_once(instance: dg.DagsterInstance):
+    """Nobody else would: Dagster cannot launch the run of a program again."""
+    materialize(instance, "training_set", "a", "1")
+    inputs = tick(instance).tags
+    add_run(instance, RELEASE_JOB, STATUS.FAILURE, **inputs, **run_tags(), **{KILLED_TAG: "true"})
+    request = tick(instance)
+    assert request.tags == inputs
+    add_run(instance, RELEASE_JOB, STATUS.FAILURE, **inputs, **{KILLED_TAG: "true"})
     assert isinstance(tick(instance), dg.SkipReason)
 
 
