@@ -20,6 +20,7 @@ __all__ = [
     "CandidatesConfig",
     "CutoutsConfig",
     "DifferencesConfig",
+    "ExplorationNotebookConfig",
     "FieldReportConfig",
     "ImagesConfig",
     "LightCurvesConfig",
@@ -184,20 +185,22 @@ class TrainingSetConfig(ImagesConfig):
     max_real: int = pydantic.Field(
         default=60, ge=0, description="Real samples of an exposure in each domain, drawn by their names."
     )
-    bogus_per_real: float = pydantic.Field(
-        default=1.0, gt=0, description="Bogus samples for each real one; published sets have 0.3 to 3."
-    )
-    max_ratio: float = pydantic.Field(
-        default=3.0, ge=1, description="Largest ratio of the classes in an exposure; the larger one is cut."
+    max_imbalance: float = pydantic.Field(
+        default=2.0,
+        ge=1,
+        description="Largest ratio of the classes, either way, among detections with like surroundings; "
+        "more samples against a model that learns the surroundings.",
     )
     min_bogus: int = pydantic.Field(
         default=3, ge=0, description="Bogus samples in a domain that has no real ones in an exposure."
     )
-    max_type_share: float = pydantic.Field(
-        default=0.4,
-        gt=0,
-        le=1,
-        description="Largest share of the bogus samples that one kind of artefact has, if there are others.",
+    bin_size: int = pydantic.Field(
+        default=16, ge=2, description="Detections in a bin of like surroundings; fewer match more closely."
+    )
+    spacing: float = pydantic.Field(
+        default=10.0,
+        ge=0,
+        description="Distance of bogus samples from one another, pixels: one bright star leaves many pieces.",
     )
     max_unlabelled: int = pydantic.Field(
         default=10, ge=0, description="Unlabelled samples of an exposure, for methods that can use them."
@@ -271,6 +274,14 @@ class FieldReportConfig(ImagesConfig):
         le=12,
         description="Exposures whose images are shown: the newest of each band, then the newest of the rest. "
         "Each adds about 0.4 MB to the page.",
+    )
+
+
+class ExplorationNotebookConfig(ImagesConfig):
+    """Options of the notebook."""
+
+    cell_timeout: float = pydantic.Field(
+        default=120.0, gt=0, description="Longest time of one cell, s; then its error stands in the notebook."
     )
 
 

@@ -19,7 +19,7 @@ _KINDS = ("galaxy", "star", "variable")
 """Kinds of known objects that are hosts, the first that fits wins."""
 
 
-def catalogue_hosts(hosts: Iterable[str], known: pa.Table, *, radius: float = 2.0) -> dict[str, str]:
+def catalogue_hosts(hosts: Iterable[str | None], known: pa.Table, *, radius: float = 2.0) -> dict[str, str]:
     """Return the catalogued galaxy or star at the place of each host of an injection.
 
     A galaxy with a real supernova and an injected one then is one host, and all its samples fall in one
@@ -41,7 +41,8 @@ def catalogue_hosts(hosts: Iterable[str], known: pa.Table, *, radius: float = 2.
     dict
         Catalogue name by name; without those that are in no catalogue.
     """
-    places = {name: match.groups() for name in sorted(set(hosts)) if (match := _PLACE.fullmatch(name or ""))}
+    names = sorted({name for name in hosts if name})
+    places = {name: match.groups() for name in names if (match := _PLACE.fullmatch(name))}
     found: dict[str, str] = {}
     kinds = np.array(known["kind"].to_pylist(), object)
     for kind in _KINDS:

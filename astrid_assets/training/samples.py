@@ -16,7 +16,7 @@ from astrid_assets.training import nuisances
 from astrid_assets.training.labels import Label, LabelRules, label_injected, label_observed, one_domain
 from astrid_assets.training.nuisances import NuisanceOptions
 from astrid_assets.training.schema import LABELS, sample_schema
-from astrid_assets.training.selection import SelectionOptions
+from astrid_assets.training.selection import Pool, SelectionOptions
 from astrid_assets.training.selection import select as select_rows
 from astrid_assets.training.shortcut import PROBE_FEATURES, probe_features
 
@@ -133,16 +133,17 @@ def build_samples(
     names = [_name(exposure, row, label) for row, label in zip(rows, labels, strict=True)]
     numbers = np.array([LABELS[label.label] for label in labels], np.int8)
     probe = probe_features(stamps)
-    chosen = select_rows(
+    pool = Pool(
         names,
         numbers,
-        np.array([label.domain for label in labels], object),
+        [label.domain for label in labels],
         [label.type for label in labels],
+        np.array([label.source == "synthetic_artifact" for label in labels], bool),
         probe[:, [i for i, name in enumerate(PROBE_FEATURES) if not name.startswith("missing")]],
         nuisances.missing(mask),
-        seed=exposure["exposure_id"],
-        options=select,
+        np.array([[row["x"], row["y"]] for row in rows], float).reshape(-1, 2),
     )
+    chosen = select_rows(pool, seed=exposure["exposure_id"], options=select)
     chosen = np.array(sorted(chosen, key=lambda row: names[row]), int)
     first = [_sample(exposure, names[i], rows[i], labels[i]) for i in chosen]
     return _with_copies(exposure, first, stamps[chosen], mask[chosen], probe[chosen], spoil)

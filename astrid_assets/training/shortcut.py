@@ -13,7 +13,7 @@ import numpy as np
 from astrid_assets.images.triplets import CHANNELS, LARGEST_VALUE
 from astrid_assets.seeds import uniform
 
-__all__ = ["PROBE_FEATURES", "auc", "probe_features", "shortcut_auc"]
+__all__ = ["PROBE_FEATURES", "auc", "probe_features", "propensity", "shortcut_auc"]
 
 PROBE_FEATURES = tuple(
     f"{what}_{channel}" for channel in CHANNELS for what in ("missing", "level", "scatter")
@@ -124,6 +124,26 @@ def shortcut_auc(
         if inside.any() and 0 < y[~inside].mean() < 1:
             scores[inside] = x[inside] @ _fitted(x[~inside], y[~inside])
     return auc(scores, y)
+
+
+def propensity(features: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Return how much the features of each sample alone speak for the positive class.
+
+    Parameters
+    ----------
+    features
+        ``(n, k)``.
+
+    positive
+        Boolean ``(n,)``; both values occur.
+
+    Returns
+    -------
+    numpy.ndarray
+        Logit of a ridge logistic regression that was fitted to the same samples, ``(n,)``.
+    """
+    x = _standardised(np.asarray(features, float))
+    return x @ _fitted(x, positive)
 
 
 def _standardised(x: np.ndarray) -> np.ndarray:

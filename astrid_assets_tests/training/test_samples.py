@@ -10,8 +10,8 @@ import pytest
 from astrid_assets.images.triplets import Triplets
 from astrid_assets.training.samples import Detections, build_samples, write_samples
 from astrid_assets.training.schema import SAMPLE_COLUMNS
-from astrid_assets.training.selection import SelectionOptions, select
-from astrid_assets.training.shortcut import PROBE_FEATURES
+from astrid_assets.training.selection import Pool, SelectionOptions, select
+from astrid_assets.training.shortcut import PROBE_FEATURES, auc
 
 EXPOSURE = {"field": "f", "exposure_id": "e", "reference_id": "r", "archive": "simulated", "survey": "ztf"}
 EXPOSURE |= {"band": "r", "mjd_mid": 60935.2, "zeropoint": 26.2, "seeing": 2.1}
@@ -82,8 +82,8 @@ def test_strata_exist_in_both_domains_and_classes_balance(samples):
     counts = Counter((r["label"], r["domain"]) for r in originals)
     assert counts[1, "observed"] == 10
     assert counts[1, "injected"] == 30
-    assert counts[0, "observed"] == 10
-    assert counts[0, "injected"] == 30
+    assert counts[0, "observed"] + counts[0, "injected"] == 40
+    assert 10 <= counts[0, "observed"] <= 16
     assert counts[-1, "observed"] == 10
     assert counts[-1, "injected"] == 0
     sources = Counter(r["label_source"] for r in originals if r["label"] == 0 and r["domain"] == "injected")
@@ -147,52 +147,83 @@ def test_probe_table_goes_with_the_samples(samples):
 # --- selection ------------------------------------------------------------------------------------
 
 
-def chosen(labels, domains, *, types=None, surroundings=None, missing=None, **options):
+def pool(labels, domains, *, surroundings=None, missing=None, types=None, synthetic=None, places=None):
     n = len(labels)
-    return select(
+    return Pool(
         [f"d{i}" for i in range(n)],
-        np.array(labels),
-        np.array(domains, object),
+        np.array(labels, int),
+        domains,
         types or [f"t{i % 5}" for i in range(n)],
+        np.zeros(n, bool) if synthetic is None else synthetic,
         np.zeros((n, 2)) if surroundings is None else surroundings,
         np.zeros(n, bool) if missing is None else missing,
-        seed="e",
-        options=SelectionOptions(**options),
+        np.arange(2 * n).reshape(n, 2) * 100.0 if places is None else places,
     )
 
 
-def test_the_rarer_bogus_of_a_domain_are_made_up_for_by_the_other():
-    labels = [1] * 30 + [0] * 5 + [0] * 100
-    domains = ["injected"] * 35 + ["observed"] * 100
-    rows = chosen(labels, domains)
+def chosen(*args, options=None, **columns):
+    return select(pool(*args, **columns), seed="e", options=SelectionOptions(**(options or {})))
+
+
+def test_bogus_come_from_the_domains_of_the_real_ones_first():
+    labels = [1] * 30 + [0] * 10 + [0] * 100
+    domains = ["injected"] * 40 + ["observed"] * 100
+    rows = chosen(labels, domains, options={"max_imbalance": 1.0, "bin_size": 1000})
     assert (rows < 30).sum() == 30
-    assert ((rows >= 30) & (rows < 35)).sum() == 5
-    assert (rows >= 35).sum() == 25
+    assert ((rows >= 30) & (rows < 40)).sum() == 10
+    assert (rows >= 40).sum() == 20
 
 
 def test_classes_stay_within_their_ratio():
     rows = chosen([1] * 50 + [0] * 4, ["observed"] * 54)
-    assert (rows < 50).sum() == 12
+    assert (rows < 50).sum() == 8
     assert (rows >= 50).sum() == 4
+    rows = chosen([1] * 4 + [0] * 50, ["observed"] * 54)
+    assert (rows < 4).sum() == 4
+    assert (rows >= 4).sum() == 4
     assert len(chosen([1] * 50, ["observed"] * 50)) == 50
     assert len(chosen([0] * 50, ["observed"] * 50)) == 3
+    assert len(chosen([1] * 90, ["injected"] * 90)) == 60
+    assert len(chosen([-1] * 30, ["observed"] * 10 + ["injected"] * 20)) == 10
     assert len(chosen([], [])) == 0
 
 
-def test_surroundings_are_alike():
+def test_observed_real_changes_are_not_given_up_for_injected_ones():
+    rows = chosen([1] * 50 + [0] * 10, ["injected"] * 40 + ["observed"] * 20)
+    assert set(range(40, 50)) <= set(rows.tolist())
+
+
+def test_surroundings_do_not_tell_the_classes_apart():
     rng = np.random.default_rng(0)
-    surroundings = np.r_[rng.normal(0.8, 1.0, (60, 2)), rng.normal(0.0, 1.0, (600, 2))]
-    rows = chosen([1] * 60 + [0] * 600, ["observed"] * 660, surroundings=surroundings)
-    real, bogus = surroundings[rows[rows < 60]], surroundings[rows[rows >= 60]]
-    assert len(real) == len(bogus) == 60
-    assert np.abs(real.mean(axis=0) - bogus.mean(axis=0)).max() < 0.2
+    surroundings = np.r_[rng.normal(1.0, 1.0, (150, 2)), rng.normal(0.0, 1.0, (300, 2))]
+    labels = np.repeat([1, 0], [150, 300])
+    rows = chosen(labels, ["observed"] * 450, surroundings=surroundings, options={"max_real": 150})
+    assert auc(surroundings[:, 0], labels == 1) > 0.7
+    assert auc(surroundings[rows, 0], labels[rows] == 1) < 0.6
+    assert (labels[rows] == 1).sum() > 80
 
 
-def test_no_type_prevails_and_few_lack_pixels():
-    types = ["x"] * 40 + ["masked"] * 290 + ["streak", "dipole"] * 20
-    rows = chosen([1] * 40 + [0] * 330, ["observed"] * 370, types=types)
-    assert sum(types[r] == "masked" for r in rows) == 16
-    missing = np.arange(370) % 2 == 0
-    rows = chosen([1] * 40 + [0] * 330, ["observed"] * 370, types=types, missing=missing)
-    for part in (rows[rows < 40], rows[rows >= 40]):
+def test_types_and_sources_take_turns():
+    types = ["x"] * 40 + ["masked"] * 280 + ["streak", "dipole"] * 10 + ["ghost"] * 30
+    labels, synthetic = [1] * 40 + [0] * 330, np.arange(370) >= 340
+    options = {"max_imbalance": 1.0, "bin_size": 1000}
+    rows = chosen(labels, ["observed"] * 370, types=types, synthetic=synthetic, options=options)
+    found = Counter(types[r] for r in rows if labels[r] == 0)
+    assert found["ghost"] == 20
+    assert found["masked"] + found["streak"] + found["dipole"] == 20
+    assert min(found.values()) >= 6
+
+
+def test_few_lack_pixels():
+    missing = np.arange(400) % 4 > 0
+    rows = chosen([1] * 200 + [0] * 200, ["observed"] * 400, missing=missing)
+    for part in (rows[rows < 200], rows[rows >= 200]):
         assert missing[part].mean() <= 0.4
+
+
+def test_one_star_gives_one_sample():
+    places = np.zeros((60, 2))
+    places[:30] = np.arange(60).reshape(30, 2) * 100.0
+    places[30:, 0] = np.arange(30) % 3 * 1000.0 + np.arange(30) * 0.2
+    rows = chosen([1] * 30 + [0] * 30, ["observed"] * 60, places=places)
+    assert (rows >= 30).sum() == 3
