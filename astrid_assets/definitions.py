@@ -12,7 +12,7 @@ from astrid_assets.assets.acquisition import observations, references, science_i
 from astrid_assets.assets.alignment import aligned_pairs, normalized_pairs  # noqa: E402
 from astrid_assets.assets.detection import candidates, cutouts, light_curves  # noqa: E402
 from astrid_assets.assets.differencing import differences  # noqa: E402
-from astrid_assets.assets.reporting import field_report  # noqa: E402
+from astrid_assets.assets.reporting import data_catalog, exploration_notebook, field_report  # noqa: E402
 from astrid_assets.automation.freshness import with_freshness  # noqa: E402
 from astrid_assets.automation.jobs import field_job, release_job  # noqa: E402
 from astrid_assets.automation.resources import RunLock  # noqa: E402
@@ -35,6 +35,8 @@ defs = dg.Definitions(
             cutouts,
             light_curves,
             field_report,
+            data_catalog,
+            exploration_notebook,
         ]
     ),
     resources={"io_manager": table_io_manager, "run_lock": RunLock()},

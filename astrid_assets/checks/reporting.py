@@ -18,7 +18,8 @@ def page_exists(rows: Sequence[Row], _context: Context) -> Verdict:
     if page is None or page["state"] not in ("ok", "quarantined"):
         return Verdict("red", f"There is no page: {(page or {}).get('reason') or 'it was never made'}.")
     figures = page.get("metric_n_figures") or 0.0
-    return Verdict("green", f"{page['path']} with {figures:.0f} figures.", {"n_figures": figures})
+    drawn = f" with {figures:.0f} figures" if figures else ""
+    return Verdict("green", f"{page['path']}{drawn}.", {"n_figures": figures})
 
 
 def sections_drawn(rows: Sequence[Row], _context: Context) -> Verdict:
@@ -40,10 +41,14 @@ def sections_drawn(rows: Sequence[Row], _context: Context) -> Verdict:
 REQUIRED: dict[str, tuple[str, ...]] = {}
 """Columns that every usable row of an asset must have."""
 
+_EXISTS = TableCheck("page_exists", "The page was made.", page_exists)
+
 CHECKS: dict[str, tuple[TableCheck, ...]] = {
     "field_report": (
-        TableCheck("page_exists", "There is a page of the field.", page_exists),
+        _EXISTS,
         TableCheck("sections_drawn", "Every section was drawn, or says why it is empty.", sections_drawn),
-    )
+    ),
+    "data_catalog": (_EXISTS,),
+    "exploration_notebook": (_EXISTS,),
 }
 """Table checks of each asset of the group."""

@@ -75,7 +75,7 @@ class PageFacts:
     """What is in a page."""
 
     n_figures: int
-    """Figures."""
+    """Figures, and images that stand alone."""
 
     n_blank: int
     """Figures without a picture or a chart in them."""
@@ -97,6 +97,8 @@ class _Inspector(HTMLParser):
         if tag == "figure":
             self.filled.append(False)
             self._inside = True
+        elif tag == "img" and not self._inside:
+            self.filled.append(self._has_content(tag, dict(attributes)))
         elif self._inside and tag in {"svg", "img", "image"}:
             self.filled[-1] = self._has_content(tag, dict(attributes))
         if tag not in _LINKS:
