@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from astrid_assets.images.triplets import Triplets, crop
 from astrid_assets.reports.figures import BYTES_MAX
 from astrid_assets.reports.pixels import asinh, spread
-
-if TYPE_CHECKING:
-    from astrid_assets.images.triplets import Triplets
 
 __all__ = ["gallery_png"]
 
@@ -22,6 +19,9 @@ _GREYS = 14
 
 _MISSING = _GREYS
 """Palette entry of pixels without a value."""
+
+_SIDE = 65
+"""Side of a stamp on the page, pixels; of a larger one its middle is shown."""
 
 _GAP, _LINE, _TOP = 8, 16, 40
 
@@ -57,7 +57,8 @@ def gallery_png(triplets: Triplets, captions: Sequence[str], *, title: str, colu
 def _page(triplets: Triplets, captions: Sequence[str], title: str, columns: int) -> Image.Image:
     """Put the triplets on a page of palette entries, row by row."""
     font, small = ImageFont.load_default(13), ImageFont.load_default(11)
-    wide, high = 3 * triplets.size + _GAP // 2, triplets.size + _LINE + _GAP // 2
+    side = min(triplets.size, _SIDE)
+    wide, high = 3 * side + _GAP // 2, side + _LINE + _GAP // 2
     rows = -(-len(captions) // columns)
     width = max(columns * (wide + _GAP) + _GAP, int(font.getlength(title)) + 2 * _GAP)
     page = Image.new("L", (width, _TOP + rows * high + _GAP), 255)
@@ -68,11 +69,11 @@ def _page(triplets: Triplets, captions: Sequence[str], title: str, columns: int)
     for (left, top), caption in zip(corners, captions, strict=True):
         draw.text((left, top), caption, fill=0, font=small)
     entries = Image.fromarray(np.rint(np.asarray(page) * ((_GREYS - 1) / 255.0)).astype(np.uint8))
-    for (left, top), stamps in zip(corners, triplets.stamps, strict=False):
+    for (left, top), stamps in zip(corners, crop(triplets.stamps, side), strict=False):
         for channel, stamp in enumerate(stamps):
             # row 0 at the bottom, as everywhere
             picture = Image.fromarray(_entries(stamp, signed=channel == 2)[::-1])
-            entries.paste(picture, (left + channel * (triplets.size + 2), top + _LINE))
+            entries.paste(picture, (left + channel * (side + 2), top + _LINE))
     return entries
 
 

@@ -11,6 +11,8 @@ from astrid_assets.assets.config import (
     CONFIGS,
     AlignConfig,
     CandidatesConfig,
+    CutoutsConfig,
+    LightCurvesConfig,
     NormalizeConfig,
     ReferencesConfig,
     check_processing,
@@ -18,6 +20,8 @@ from astrid_assets.assets.config import (
 )
 from astrid_assets.errors import ConfigurationError
 from astrid_assets.fields import Field, SimulatedOptions
+from astrid_assets.science import forced, objects, stamps
+from astrid_assets.science.association import associate, place_detections
 from astrid_assets.storage.layout import ASSETS
 
 
@@ -45,6 +49,24 @@ def test_the_options_are_those_of_the_science_with_the_same_defaults(config, fun
     theirs = {name: p.default for name, p in parameters.items() if name not in left_out}
     ours = {name: f.default for name, f in config.model_fields.items() if name != "force"}
     assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("config", "functions"),
+    [
+        (CutoutsConfig, (stamps.cut_triplets, stamps.choose_stamps)),
+        (LightCurvesConfig, (place_detections, associate, objects.light_curve_table, forced.blank_places)),
+    ],
+)
+def test_options_for_several_functions_have_their_defaults(config, functions):
+    taken = {n: p.default for f in functions for n, p in inspect.signature(f).parameters.items()}
+    ours = {name: f.default for name, f in config.model_fields.items() if name != "force"}
+    assert ours == {name: taken[name] for name in ours}
+
+
+def test_an_even_stamp_is_refused():
+    with pytest.raises(ConfigurationError, match=r"processing.cutouts.size: .*odd size.*not 64"):
+        check_processing(field(cutouts={"size": 64}))
 
 
 def test_every_option_says_what_it_is_for():
