@@ -29,10 +29,10 @@ class Vetting:
     candidate_id: str
     """The detection; empty where a position is meant, in all exposures."""
 
-    ra: float
-    """ICRS degrees; NaN where a detection is meant."""
+    ra: float | None
+    """ICRS degrees; None where a detection is meant."""
 
-    dec: float
+    dec: float | None
     """ICRS degrees."""
 
     label: str
@@ -104,7 +104,7 @@ def _parsed(row: dict[str, Any], where: str) -> Vetting:
         _degrees(text["ra"], 0.0, 360.0, f"{where}: ra"),
         _degrees(text["dec"], -90.0, 90.0, f"{where}: dec"),
     )
-    if not text["candidate_id"] and not (math.isfinite(ra) and math.isfinite(dec)):
+    if not text["candidate_id"] and (ra is None or dec is None):
         raise ConfigurationError(f"{where}: give candidate_id, or ra and dec")
     try:
         date.fromisoformat(text["date"][:10])
@@ -114,9 +114,9 @@ def _parsed(row: dict[str, Any], where: str) -> Vetting:
     return Vetting(ra=ra, dec=dec, **kept)
 
 
-def _degrees(text: str, low: float, high: float, where: str) -> float:
+def _degrees(text: str, low: float, high: float, where: str) -> float | None:
     if not text:
-        return math.nan
+        return None
     try:
         value = float(text)
     except ValueError:
@@ -150,7 +150,7 @@ def vetting_of(
     """
     by_place = None
     for verdict in verdicts:
-        placed = math.isfinite(verdict.ra) and math.isfinite(verdict.dec)
+        placed = verdict.ra is not None and verdict.dec is not None
         near = placed and ra is not None and dec is not None and _arcsec(verdict, ra, dec) <= radius
         if verdict.candidate_id == candidate_id and (near or not placed):
             return verdict

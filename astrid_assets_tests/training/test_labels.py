@@ -98,7 +98,7 @@ def test_alerts_belong_to_an_exposure_by_time_and_band():
 
 
 def test_people_have_the_last_word():
-    verdict = Vetting("f", "e-0001", math.nan, math.nan, "bogus", "ghost", "ada", "2025-09-17")
+    verdict = Vetting("f", "e-0001", None, None, "bogus", "ghost", "ada", "2025-09-17")
     label = label_observed([row(**VARIABLE), row(2)], verdicts=[verdict])
     assert (label[0].label, label[0].source, label[0].type) == ("bogus", "vetted", "ghost")
     assert label[1].label == "unlabelled"
