@@ -359,10 +359,10 @@ def _refuse_if_broken(counts: np.ndarray, chosen: np.ndarray, names: Sequence[st
     )
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     msg = (
-        f"no split without leaks: {'; '.join(broken)}. The labelled samples are {len(names)} groups that must "
-        f"stay together: {groups or 'none'}{more}. At least three are needed, two of them with both labels: "
-        f"add a field in another part of the sky (more than a HEALPix cell of nside {nside} away), or run "
-        "the fields that have no training set yet"
+        f"no split without leaks: {'; '.join(broken)}. The labelled samples are {len(names)} groups that "
+        f"must stay together: {groups or 'none'}{more}. At least three are needed, two of them with both "
+        f"labels: add a field in another part of the sky (another HEALPix cell of nside {nside}), or run the "
+        "fields that have no training set yet"
     )
     raise ReleaseRefusedError(msg)
 
