@@ -10,6 +10,7 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # checks by parti
 
 from astrid_assets.assets.acquisition import observations, references, science_images  # noqa: E402
 from astrid_assets.assets.alignment import aligned_pairs, normalized_pairs  # noqa: E402
+from astrid_assets.assets.catalogues import known_objects, survey_cutouts, ztf_alerts  # noqa: E402
 from astrid_assets.assets.detection import candidates, cutouts, light_curves  # noqa: E402
 from astrid_assets.assets.differencing import differences  # noqa: E402
 from astrid_assets.assets.reporting import data_catalog, exploration_notebook, field_report  # noqa: E402
@@ -28,6 +29,9 @@ defs = dg.Definitions(
             observations,
             science_images,
             references,
+            survey_cutouts,
+            known_objects,
+            ztf_alerts,
             aligned_pairs,
             normalized_pairs,
             differences,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["centre", "coverage", "polygon_area", "touches_circle"]
+__all__ = ["centre", "coverage", "enclosing_radius", "polygon_area", "touches_circle"]
 
 Footprint = Sequence[tuple[float, float]]
 
@@ -55,6 +55,14 @@ def touches_circle(footprint: Footprint, ra: float, dec: float, radius: float) -
     turn = corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]
     inside = bool((turn >= 0).all() or (turn <= 0).all())
     return inside or bool(nearest <= limit)
+
+
+def enclosing_radius(ra: float, dec: float, footprints: Sequence[Footprint]) -> float:
+    """Return the radius of the circle about a position that holds some footprints, degrees; 0 for none."""
+    corners = np.radians(np.array([c for footprint in footprints for c in footprint], float).reshape(-1, 2))
+    a, d, d0 = corners[:, 0] - np.radians(ra), corners[:, 1], np.radians(dec)
+    haversine = np.sin((d - d0) / 2) ** 2 + np.cos(d) * np.cos(d0) * np.sin(a / 2) ** 2
+    return float(np.degrees(2 * np.arcsin(np.sqrt(np.clip(haversine.max(initial=0.0), 0.0, 1.0)))))
 
 
 def polygon_area(corners: np.ndarray) -> float:

@@ -153,7 +153,7 @@ class Offer:
     """What an archive offers about a field besides images: a catalogue, a night of alerts, a cutout."""
 
     name: str
-    """Unique among the archive's offers of its kind; usable as a file name."""
+    """Unique among the offers of its kind of all archives; usable as a file name."""
 
     title: str
     """Name of the catalogue or survey as its users write it."""

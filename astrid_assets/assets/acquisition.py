@@ -20,11 +20,12 @@ from astrid_assets.assets.common import (
     job_of,
     manifest_schema,
     only_outages_are_retried,
+    raise_outage,
     result_of,
     sky_fields,
 )
 from astrid_assets.assets.config import ImagesConfig, ObservationsConfig, ReferencesConfig
-from astrid_assets.assets.streaming import Report, Work, stream
+from astrid_assets.assets.streaming import Work, stream
 from astrid_assets.checks.specs import check_results, check_specs
 from astrid_assets.clock import now_mjd, simulated_now
 from astrid_assets.compute import run_exposures
@@ -154,7 +155,7 @@ def science_images(
     selected = [r for r in _selected(observations, sky_field, "science") if not r["deferred"]]
     works = [Work(identity(r), _archive_identity([r]), {"exposure": r}) for r in selected]
     report = stream(job, works)["science_images"]
-    _raise_outage(report)
+    raise_outage(report)
     return result_of(context, job, "science_images", report, started=started)
 
 
@@ -183,7 +184,7 @@ def references(
         groups.setdefault(row["reference_id"], []).append(row)
     works = [_reference_work(name, members) for name, members in sorted(groups.items())]
     report = stream(job, works)["references"]
-    _raise_outage(report)
+    raise_outage(report)
     return result_of(context, job, "references", report, started=started)
 
 
@@ -223,10 +224,3 @@ def _selected(table: pa.Table, sky_field: Field, role: str) -> list[Row]:
 def _archive_identity(rows: Sequence[Row]) -> str:
     """Return the identity of files at an archive; it changes when the archive reprocesses them."""
     return digest([[r["archive"], r["exposure_id"], r["revision"]] for r in rows])
-
-
-def _raise_outage(report: Report) -> None:
-    """End the step for a retry where an archive gave nothing at all; single outages wait for the next run."""
-    out = [r for r in report.errors if (r["reason"] or "").startswith("archive_unavailable")]
-    if out and len(out) == report.n_new and report.n_reused == 0:
-        raise ArchiveUnavailableError(out[0]["reason"].split(": ", 1)[-1])

@@ -45,6 +45,7 @@ __all__ = [
     "manifest_schema",
     "only_outages_are_retried",
     "preview",
+    "raise_outage",
     "result_of",
     "sky_fields",
 ]
@@ -131,6 +132,13 @@ def only_outages_are_retried() -> Iterator[None]:
         raise
     except Exception as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+
+
+def raise_outage(report: Report) -> None:
+    """End the step for a retry where an archive gave nothing at all; single outages wait for the next run."""
+    out = [r for r in report.errors if (r["reason"] or "").startswith("archive_unavailable")]
+    if out and len(out) == report.n_new and report.n_reused == 0:
+        raise ArchiveUnavailableError(out[0]["reason"].split(": ", 1)[-1])
 
 
 def job_of(

@@ -16,6 +16,7 @@ from astrid_assets.fields import Field
 
 __all__ = [
     "CONFIGS",
+    "MATCH_OPTIONS",
     "AlignConfig",
     "CandidatesConfig",
     "CutoutsConfig",
@@ -23,11 +24,15 @@ __all__ = [
     "ExplorationNotebookConfig",
     "FieldReportConfig",
     "ImagesConfig",
+    "KnownObjectsConfig",
     "LightCurvesConfig",
+    "MatchConfig",
     "NormalizeConfig",
     "ObservationsConfig",
     "ReferencesConfig",
+    "SurveyCutoutsConfig",
     "TrainingSetConfig",
+    "ZtfAlertsConfig",
     "check_processing",
     "effective_options",
 ]
@@ -52,6 +57,26 @@ class ReferencesConfig(ImagesConfig):
         description="Pixels of a frame further than this from the median, in sigma, are left out of a coadd "
         "of three or more frames: cosmic rays, trails and asteroids are, the cores of stars are not.",
     )
+
+
+class SurveyCutoutsConfig(ImagesConfig):
+    """Options of the cutouts of other surveys; all come on the same grid."""
+
+    pixels: int = pydantic.Field(default=240, ge=16, le=4000, description="Side of a cutout, pixels.")
+    width: float | None = pydantic.Field(
+        default=None,
+        gt=0,
+        le=5,
+        description="Side of a cutout, degrees; by default the diameter of the field.",
+    )
+
+
+class KnownObjectsConfig(ImagesConfig):
+    """Catalogues are asked for all they have; how detections are matched with them is an option of those."""
+
+
+class ZtfAlertsConfig(ImagesConfig):
+    """Alerts are kept as they come; which labels are believed is an option of the training set."""
 
 
 class AlignConfig(ImagesConfig):
@@ -102,7 +127,38 @@ class DifferencesConfig(ImagesConfig):
     """Both methods have no free parameters: all they need was measured by the normalization."""
 
 
-class CandidatesConfig(ImagesConfig):
+class MatchConfig(ImagesConfig):
+    """How far a detection may lie from a known object."""
+
+    star_radius: float = pydantic.Field(
+        default=2.0,
+        gt=0,
+        description="Largest distance from a star, moved to the time of the exposure, arcsec.",
+    )
+    variable_radius: float = pydantic.Field(
+        default=2.0, gt=0, description="Largest distance from a catalogued variable, arcsec."
+    )
+    transient_radius: float = pydantic.Field(
+        default=2.0, gt=0, description="Largest distance from a reported transient, arcsec."
+    )
+    galaxy_radius: float = pydantic.Field(
+        default=2.0, gt=0, description="Reach of a galaxy of unknown or small size, arcsec."
+    )
+    galaxy_radii: float = pydantic.Field(
+        default=3.0,
+        gt=0,
+        description="Reach of a galaxy in its half-light radii: most supernovae lie inside.",
+    )
+    solar_system_radius: float = pydantic.Field(
+        default=5.0, gt=0, description="Largest distance from the predicted place of an asteroid, arcsec."
+    )
+
+
+MATCH_OPTIONS = tuple(name for name in MatchConfig.model_fields if name != "force")
+"""Options of `CandidatesConfig` that change no exposure, only what stands beside its detections."""
+
+
+class CandidatesConfig(MatchConfig):
     """Options of the detection; its filters flag, they never drop."""
 
     threshold: float = pydantic.Field(
@@ -289,6 +345,9 @@ CONFIGS: dict[str, type[dg.Config]] = {
     "observations": ObservationsConfig,
     "science_images": ImagesConfig,
     "references": ReferencesConfig,
+    "survey_cutouts": SurveyCutoutsConfig,
+    "known_objects": KnownObjectsConfig,
+    "ztf_alerts": ZtfAlertsConfig,
     "aligned_pairs": AlignConfig,
     "normalized_pairs": NormalizeConfig,
     "zogy_differences": DifferencesConfig,

@@ -1,7 +1,9 @@
 """Detection: what changed on the sky."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -17,12 +19,13 @@ from astrid_assets.assets.common import (
     result_of,
     sky_fields,
 )
-from astrid_assets.assets.config import CandidatesConfig, CutoutsConfig, LightCurvesConfig
-from astrid_assets.assets.streaming import Work, stream
+from astrid_assets.assets.config import MATCH_OPTIONS, CandidatesConfig, CutoutsConfig, LightCurvesConfig
+from astrid_assets.assets.streaming import Job, Work, stream
 from astrid_assets.checks.specs import check_specs
+from astrid_assets.compute import run_exposures
 from astrid_assets.fields import get_field
 from astrid_assets.storage.layout import MANIFEST
-from astrid_assets.storage.manifest import COLUMNS, digest, usable
+from astrid_assets.storage.manifest import COLUMNS, digest, manifest_digest, usable
 from astrid_assets.storage.store import Row, Store
 
 __all__ = ["candidates", "cutouts", "light_curves"]
@@ -48,15 +51,17 @@ def candidates(
     config: CandidatesConfig,
     zogy_differences: pa.Table,
     normalized_pairs: pa.Table,
+    known_objects: pa.Table,
 ) -> dg.MaterializeResult:
     """Detections of both signs on the ZOGY S_corr images of the field, one row each.
 
-    Position, signed flux with its error, significance, shape, mask planes nearby, and `artifact`: empty
-    or the first reason to doubt the detection. Filters flag, they never drop a row.
+    Position, signed flux with its error, significance, shape, mask planes nearby, `artifact`: empty or
+    the first reason to doubt the detection (filters flag, they never drop a row), and the nearest known
+    star, galaxy, variable, transient and solar-system object.
     """
     started = time.perf_counter()
     sky_field = get_field(context.partition_key)
-    job = job_of(sky_field, "candidates", {"candidates": config})
+    job, matching = _without_matching(job_of(sky_field, "candidates", {"candidates": config}))
     pairs = {r["exposure_id"]: r for r in usable(normalized_pairs)}
     works = [
         Work(identity(r), digest(r["product_id"]), {"difference": r, "normalized": pairs[r["exposure_id"]]})
@@ -66,11 +71,68 @@ def candidates(
     report = stream(job, works)["candidates"]
     folder = job.store.folder("candidates", sky_field.name)
     job.store.write_table(f"{folder}/{MANIFEST}", report.manifest)
-    table = _together(job.store, _done_rows(report.manifest))
+    rows = _done_rows(report.manifest)
+    work = _Matching(
+        _together(job.store, rows), known_objects, {r["exposure_id"]: r["mjd_mid"] for r in rows}, matching
+    )
+    table = _matched(work)
     result = result_of(context, job, "candidates", report, started=started, value=table)
-    counts = {"n_candidates": table.num_rows, "n_unflagged": _unflagged(table)}
+    counts = {"n_candidates": table.num_rows, "n_unflagged": _unflagged(table), **_n_known(table)}
     schema = {"dagster/column_schema": _schema(table)}
-    return result._replace(metadata={**counts, **(result.metadata or {}), **schema})
+    known = job.store.manifest("known_objects", sky_field.name)
+    version = digest([manifest_digest(report.manifest), known and manifest_digest(known), matching])
+    return result._replace(
+        metadata={**counts, **(result.metadata or {}), **schema}, data_version=dg.DataVersion(version)
+    )
+
+
+@dataclass(frozen=True)
+class _Matching:
+    """Candidates of a field and what they are matched with."""
+
+    table: pa.Table
+    known: pa.Table
+    mjd: Mapping[str, float | None]  # middle of each exposure
+    options: Mapping[str, Any]
+
+
+def _without_matching(job: Job) -> tuple[Job, dict[str, Any]]:
+    """Return the job without the options of cross-matching, and these: they redo no exposure."""
+    (step,) = job.steps
+    matching = {name: step.options[name] for name in MATCH_OPTIONS}
+    rest = {name: value for name, value in step.options.items() if name not in matching}
+    return replace(job, steps=(replace(step, options=rest),)), matching
+
+
+def _matched(work: _Matching) -> pa.Table:
+    """Return the candidates with the known objects beside them; done in a worker, which has the libraries."""
+    outcome = next(run_exposures(_crossmatch, [work]))
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.result
+
+
+def _crossmatch(work: _Matching) -> pa.Table:
+    from astrid_assets.science.catalogue import crossmatch
+
+    table, names = work.table, work.table.column("exposure_id").to_pylist()
+    ra, dec = (table.column(name).to_numpy() for name in ("ra", "dec"))
+    times = [work.mjd.get(name) for name in names]
+    mjd = pa.array(times, pa.float64()).to_numpy(zero_copy_only=False)
+    found = crossmatch(ra, dec, names, mjd, work.known, **work.options)
+    for field in found.schema:
+        table = table.append_column(field, found.column(field.name))
+    return table
+
+
+def _n_known(table: pa.Table) -> dict[str, int]:
+    """Return how many candidates have a known object of each kind beside them."""
+    ids = [
+        name
+        for name in table.column_names
+        if name.endswith("_id") and f"{name[:-3]}_sep" in table.column_names
+    ]
+    return {f"n_{name[:-3]}": table.num_rows - table.column(name).null_count for name in ids}
 
 
 @dg.asset(

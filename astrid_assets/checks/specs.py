@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from astrid_assets.checks import acquisition, alignment, detection, differencing, reporting, training
+from astrid_assets.checks import (
+    acquisition,
+    alignment,
+    catalogues,
+    detection,
+    differencing,
+    reporting,
+    training,
+)
 from astrid_assets.checks.limits import COLOURS, Check, checks, worst
 from astrid_assets.checks.table import Context, Row, TableCheck, Verdict, live
 
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_results", "check_specs", "shown"]
 
-_GROUPS = (acquisition, alignment, differencing, detection, reporting, training)
+_GROUPS = (acquisition, catalogues, alignment, differencing, detection, reporting, training)
 _TABLE_CHECKS: dict[str, tuple[TableCheck, ...]] = {k: v for g in _GROUPS for k, v in g.CHECKS.items()}
 _REQUIRED: dict[str, tuple[str, ...]] = {k: v for g in _GROUPS for k, v in g.REQUIRED.items()}
 _CAUSES = {

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["KINDS", "crossmatch", "crossmatch_schema", "positions_at"]
+__all__ = ["KINDS", "crossmatch", "crossmatch_schema", "outside_fraction", "positions_at"]
 
 KINDS = ("star", "galaxy", "variable", "transient", "solar_system")
 """Kinds of known objects; a detection is matched with each on its own."""
@@ -43,13 +43,15 @@ def positions_at(known: pa.Table, mjd: float) -> tuple[np.ndarray, np.ndarray]:
         ``pm_dec`` (mas / year) and ``parallax`` (mas); nulls allowed in all but the first two.
 
     mjd
-        Time, MJD (UTC).
+        Time, MJD (UTC); NaN leaves everything in its place.
 
     Returns
     -------
     ra, dec : arrays
         ICRS degrees, ``(n,)``.
     """
+    if not np.isfinite(mjd):
+        return _numbers(known, "ra"), _numbers(known, "dec")
     ra, dec = np.radians(_numbers(known, "ra")), np.radians(_numbers(known, "dec"))
     epoch = _numbers(known, "ref_epoch")
     moves = np.isfinite(epoch)
@@ -225,3 +227,22 @@ def _described(kind: str, part: pa.Table, match: np.ndarray, separation: np.ndar
         f"{kind}_class": part.column("class").combine_chunks().take(index),
         f"{kind}_sep": pa.array(separation, mask=match < 0),
     }
+
+
+def outside_fraction(known: pa.Table, *, ra: float, dec: float, radius: float) -> float:
+    """Return the share of objects outside the circle that was asked for; NaN without objects.
+
+    Parameters
+    ----------
+    known
+        Columns ``ra`` and ``dec``, degrees.
+
+    ra, dec, radius
+        The circle, degrees; an arcsecond beyond it is still inside.
+    """
+    if known.num_rows == 0:
+        return float("nan")
+    here = _unit(np.radians(_numbers(known, "ra")), np.radians(_numbers(known, "dec")))
+    middle = _unit(np.radians(np.array([ra])), np.radians(np.array([dec])))
+    distance = 2 * np.arcsin(np.clip(np.linalg.norm(here - middle, axis=1) / 2, 0.0, 1.0))
+    return float(np.mean(distance > np.radians(radius) + _ARCSEC))

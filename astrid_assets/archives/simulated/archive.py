@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from astrid_assets.archives.protocol import Cone, Download, Exposure, Offer
-from astrid_assets.archives.simulated import catalogues, products
+from astrid_assets.archives.simulated import alerts, catalogues, cutouts, products
 from astrid_assets.archives.simulated.cadence import Visit, visit_on, visits
 from astrid_assets.archives.simulated.conditions import conditions
 from astrid_assets.archives.simulated.exposure import expose
@@ -119,6 +119,50 @@ class SimulatedArchive:
     def catalogue(self, offer: Offer, sky_field: Field, cone: Cone) -> bytes:
         """Return what a catalogue of the simulated sky answers about a circle."""
         return catalogues.answer(offer, Tile.of(sky_field), cone, self.clock)
+
+    def alert_nights(self, sky_field: Field) -> list[Offer]:
+        """Return the nights of the science window in which the field was visited up to now."""
+        nights = self._visits_by_night(sky_field)
+        return [
+            Offer(
+                name=f"alerts_{visits[0].filefracday[:8]}",
+                title="Simulated alerts",
+                format="avro",
+                revision=",".join(f"{visit.band}{visit.filefracday}" for visit in visits),
+                mjd=float(night),
+            )
+            for night, visits in sorted(nights.items())
+        ]
+
+    def alerts(self, offer: Offer, sky_field: Field, cone: Cone) -> bytes:
+        """Return the alerts of a night in a circle, one Avro file.
+
+        Raises
+        ------
+        NoCoverageError
+            There is no alert.
+        """
+        visits = self._visits_by_night(sky_field).get(int(offer.mjd or 0), [])
+        content = alerts.packets(Tile.of(sky_field), visits, cone)
+        if not content:
+            msg = f"no alert in the night of {offer.name}"
+            raise NoCoverageError(msg)
+        return content
+
+    def cutout_surveys(self, sky_field: Field) -> list[Offer]:  # noqa: ARG002 - a survey says at once if not
+        """Return the surveys that have seen the simulated sky."""
+        return cutouts.offers()
+
+    def cutout(self, offer: Offer, sky_field: Field, *, width: float, pixels: int) -> bytes:
+        """Return the simulated sky as a survey saw it, a FITS file as SkyView sends it."""
+        return cutouts.cutout(offer, Tile.of(sky_field), width=width, pixels=pixels)
+
+    def _visits_by_night(self, sky_field: Field) -> dict[int, list[Visit]]:
+        tile, nights = Tile.of(sky_field), {}
+        for band in sky_field.bands or tuple(BANDS):
+            for visit in _wanted(tile, sky_field, band, self.clock):
+                nights.setdefault(visit.night, []).append(visit)
+        return nights
 
 
 def _bounds(window: Window) -> tuple[float, float]:

@@ -6,13 +6,14 @@ loads imports it.
 
 from __future__ import annotations
 
-from astrid_assets.assets.recipes import detection, images, reporting, training_set
+from astrid_assets.assets.recipes import catalogues, detection, images, reporting, training_set
 from astrid_assets.assets.recipes.common import Recipe
 
 __all__ = ["RECIPES", "Recipe"]
 
 RECIPES: dict[str, Recipe] = {
     **images.RECIPES,
+    **catalogues.RECIPES,
     **detection.RECIPES,
     **reporting.RECIPES,
     **training_set.RECIPES,
