@@ -131,10 +131,12 @@ def _cutout_stage(results: FieldResults, total: int) -> list[Stage]:
     rows = results.rows("cutouts")
     if not rows:
         return []
-    number = sum(r.get("n_rows") or 0 for r in rows if r["state"] in {"ok", "empty"})
+    number, kept = (
+        sum(int(r.get(f"metric_{n}") or 0) for r in rows) for n in ("n_stamps", "n_stamps_unflagged")
+    )
     lost = [r for r in rows if r["state"] not in {"ok", "empty"}]
-    note = "all unflagged ones, and of each exposure a random choice of flagged ones"
-    return [_stage("cut out", number, total, _losses(lost), note)]
+    note = f"{number - kept} flagged detections were cut out too, as examples of artefacts"
+    return [_stage("unflagged, cut out", kept, total, _losses(lost), note)]
 
 
 def sample_counts(samples: pa.Table | None) -> Mapping[str, Any]:

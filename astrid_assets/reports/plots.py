@@ -31,6 +31,7 @@ __all__ = [
     "chart",
     "date_axis",
     "decades",
+    "legend_above",
     "limit_bands",
 ]
 
@@ -151,6 +152,19 @@ def _inline(text: str, label: str) -> str:
     box = re.search(r'viewBox="[^"]*"', body).group()
     head = f'<svg class="chart" {box} role="img" aria-label="{escape(label)}">'
     return head + body[body.index(">") + 1 :].replace("xlink:href", "href").strip()
+
+
+def legend_above(axes: Axes) -> None:
+    """Put the legend above the axes, at the right, where it hides no point."""
+    # a little above the axes: the title stands there too, at the left
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=8,
+        handlelength=1.0,
+        handletextpad=0.3,
+        columnspacing=0.9,
+    )
 
 
 def date_axis(axes: Axes, mjd: Sequence[float]) -> None:

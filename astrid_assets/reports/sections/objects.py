@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astrid_assets.reports.pages import number
-from astrid_assets.reports.plots import ACCENT, INK, band_colour, chart, date_axis
+from astrid_assets.reports.plots import ACCENT, INK, band_colour, chart, date_axis, legend_above
 from astrid_assets.reports.sections.content import Content
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _epochs(objects: Sequence[Row]) -> str:
 
 def _curve(one: Row, points: Sequence[Row]) -> dict[str, Any]:
     points = sorted(points, key=lambda p: (p["mjd_mid"] or 0.0, p["exposure_id"]))
-    calibrated = all(p["flux_njy"] is not None for p in points)
+    calibrated = any(p["flux_njy"] is not None for p in points)
     label = f"Light curve of {one['object_id']}"
     svg = chart(
         partial(_draw_curve, points=points, calibrated=calibrated, name=one["object_id"]), label=label
@@ -105,15 +105,14 @@ def _draw_curve(axes: Axes, *, points: Sequence[Row], calibrated: bool, name: st
                     label=named,
                 )
                 named = None
-        limits = [p for p in mine if calibrated and p["limit_5sigma_njy"] is not None]
+        limits = [p for p in mine if calibrated and not p["detected"] and p["limit_5sigma_njy"] is not None]
         axes.plot(
             [place[id(p)] for p in limits],
             [p["limit_5sigma_njy"] / size for p in limits],
             "v",
-            ms=4,
+            ms=5,
             mfc="none",
-            mew=0.8,
-            alpha=0.6,
+            mew=0.9,
             color=colour,
         )
     if timed:
@@ -122,7 +121,7 @@ def _draw_curve(axes: Axes, *, points: Sequence[Row], calibrated: bool, name: st
         axes.set_xlabel("exposure (times unknown)")
     axes.set_ylabel(f"change of flux [{unit}]")
     axes.set_title(name)
-    axes.legend(loc="best", ncols=4, handletextpad=0.1, columnspacing=0.8)
+    legend_above(axes)
 
 
 def _unit(fluxes: Sequence[float | None]) -> tuple[float, str]:

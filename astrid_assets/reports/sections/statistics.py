@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astrid_assets.checks.limits import limits
-from astrid_assets.reports.plots import ACCENT, INK, band_colour, chart, date_axis, decades, limit_bands
+from astrid_assets.reports.plots import (
+    ACCENT,
+    INK,
+    band_colour,
+    chart,
+    date_axis,
+    decades,
+    legend_above,
+    limit_bands,
+)
 from astrid_assets.reports.sections.content import Content
 
 if TYPE_CHECKING:
@@ -108,12 +117,14 @@ def _histogram(results: FieldResults, row: Row) -> np.ndarray:
 
 def _draw_noise(axes: Axes, *, rows: Sequence[Row], shares: Sequence[np.ndarray], name: str) -> None:
     edges = np.linspace(-_REACH, _REACH, _BINS + 1)
+    middles = (edges[1:] + edges[:-1]) / 2
     named: set[str] = set()
     for row, share in zip(rows, shares, strict=True):
         band = row["band"] or "unknown"
-        axes.stairs(
-            np.maximum(share, 1e-9),
-            edges,
+        axes.plot(
+            middles,
+            np.where(share > 0, share, np.nan),
+            drawstyle="steps-mid",
             color=band_colour(band),
             lw=1.0,
             alpha=0.8,
@@ -184,7 +195,7 @@ def _draw_pairs(axes: Axes, *, pairs: Sequence[tuple[Row, Row]], metric: str, ti
     axes.set_xlabel("exposure, in order of time")
     axes.set_ylabel(unit)
     axes.set_title(title)
-    axes.legend(loc="best", ncols=2)
+    legend_above(axes)
 
 
 # --- quality over time ----------------------------------------------------------------------------
@@ -229,4 +240,4 @@ def _draw_metric(axes: Axes, *, rows: Sequence[Row], asset: str, metric: str, ti
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel(unit)
     axes.set_title(title)
-    axes.legend(loc="best", ncols=4, handletextpad=0.1, columnspacing=0.8)
+    legend_above(axes)
