@@ -13,6 +13,7 @@ from astrid_assets.assets.alignment import aligned_pairs, normalized_pairs  # no
 from astrid_assets.assets.catalogues import known_objects, survey_cutouts, ztf_alerts  # noqa: E402
 from astrid_assets.assets.detection import candidates, cutouts, light_curves  # noqa: E402
 from astrid_assets.assets.differencing import differences  # noqa: E402
+from astrid_assets.assets.injections import injections  # noqa: E402
 from astrid_assets.assets.reporting import data_catalog, exploration_notebook, field_report  # noqa: E402
 from astrid_assets.automation.freshness import with_freshness  # noqa: E402
 from astrid_assets.automation.jobs import field_job, release_job  # noqa: E402
@@ -38,6 +39,7 @@ defs = dg.Definitions(
             candidates,
             cutouts,
             light_curves,
+            injections,
             field_report,
             data_catalog,
             exploration_notebook,

@@ -23,7 +23,7 @@ from astrid_assets.fields import Field, get_field
 from astrid_assets.storage.manifest import digest, usable
 from astrid_assets.storage.store import Row
 
-__all__ = ["aligned_pairs", "normalized_pairs"]
+__all__ = ["aligned_pairs", "image_settings", "normalized_pairs"]
 
 _SHARED: dict[str, Any] = {
     "partitions_def": sky_fields,
@@ -52,7 +52,7 @@ def aligned_pairs(
     """
     started = time.perf_counter()
     sky_field = get_field(context.partition_key)
-    job = job_of(sky_field, "aligned_pairs", {"aligned_pairs": config}, settings=_settings(sky_field))
+    job = job_of(sky_field, "aligned_pairs", {"aligned_pairs": config}, settings=image_settings(sky_field))
     by_id = {r["exposure_id"]: r for r in references.to_pylist() if r["state"] != "superseded"}
     works = [_pair_work(r, by_id.get(r["reference_id"])) for r in usable(science_images)]
     report = stream(job, works)["aligned_pairs"]
@@ -66,7 +66,7 @@ def _pair_work(science: Row, reference: Row | None) -> Work:
     return Work(identity(science), inputs, {"science": science, "reference": reference})
 
 
-def _settings(sky_field: Field) -> dict[str, Any]:
+def image_settings(sky_field: Field) -> dict[str, Any]:
     """Return what the field says about images whose headers do not say it."""
     if sky_field.local is None:
         return {}
@@ -93,7 +93,8 @@ def normalized_pairs(
     """
     started = time.perf_counter()
     sky_field = get_field(context.partition_key)
-    job = job_of(sky_field, "normalized_pairs", {"normalized_pairs": config}, settings=_settings(sky_field))
+    settings = image_settings(sky_field)
+    job = job_of(sky_field, "normalized_pairs", {"normalized_pairs": config}, settings=settings)
     science = {r["exposure_id"]: r for r in usable(science_images)}
     works = [
         Work(identity(r), digest(r["product_id"]), {"science": science[r["exposure_id"]], "aligned": r})

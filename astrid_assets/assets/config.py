@@ -24,6 +24,7 @@ __all__ = [
     "ExplorationNotebookConfig",
     "FieldReportConfig",
     "ImagesConfig",
+    "InjectionsConfig",
     "KnownObjectsConfig",
     "LightCurvesConfig",
     "MatchConfig",
@@ -213,6 +214,65 @@ class CutoutsConfig(ImagesConfig):
         return size
 
 
+class InjectionsConfig(ImagesConfig):
+    """Options of the synthetic sources and defects."""
+
+    density: float = pydantic.Field(
+        default=43.0,
+        ge=0,
+        description="Sources per million science pixels: 45 in 1024 x 1024, one in a box of 150 pixels, so "
+        "that they do not change the background that each other sees.",
+    )
+    separation: float = pydantic.Field(
+        default=45.0,
+        ge=0,
+        description="Least distance between two of them, pixels: no other one in the middle of a stamp.",
+    )
+    bright_offset: float = pydantic.Field(
+        default=0.5, ge=0, description="Magnitudes fainter than saturation where the range begins."
+    )
+    faint_offset: float = pydantic.Field(
+        default=1.0,
+        description="Magnitudes fainter than the 5 sigma limit where it ends, so that the 50 percent point "
+        "of the efficiency is bracketed.",
+    )
+    faint_share: float = pydantic.Field(
+        default=0.6,
+        ge=0,
+        le=1,
+        description="Share drawn from the last magnitudes of the range alone, where efficiency is decided; "
+        "the density is kept with each source.",
+    )
+    faint_range: float = pydantic.Field(default=4.0, gt=0, description="Those last magnitudes.")
+    slot_days: float = pydantic.Field(
+        default=16.0, gt=0, description="Days after which a field gets new objects."
+    )
+    max_trail: float = pydantic.Field(
+        default=30.0,
+        gt=0,
+        description="Longest trail of an asteroid, pixels; longer ones look like satellites.",
+    )
+    n_artifacts: int = pydantic.Field(default=15, ge=0, description="Synthetic defects of an exposure.")
+    size: int = pydantic.Field(
+        default=65, ge=3, description="Side of a stamp, pixels, odd; that of the cutouts."
+    )
+    max_flagged: int = pydantic.Field(
+        default=30,
+        ge=0,
+        description="Stamps of flagged detections of an exposure that stand for no injection, drawn by their "
+        "names: negatives in the domain of the injections.",
+    )
+    n_tiles: int = pydantic.Field(
+        default=2, ge=0, description="Tiles of an exposure, for models that segment images."
+    )
+    tile_size: int = pydantic.Field(default=256, ge=16, description="Side of a tile, pixels.")
+    zero_flux: bool = pydantic.Field(
+        default=False,
+        description="Null test: every flux is zero, no defect is added, and the difference and its "
+        "candidates have to be those of the exposure as it is, bit by bit.",
+    )
+
+
 class TrainingSetConfig(ImagesConfig):
     """Options of the training set: labels, selection and nuisances."""
 
@@ -355,6 +415,7 @@ CONFIGS: dict[str, type[dg.Config]] = {
     "candidates": CandidatesConfig,
     "cutouts": CutoutsConfig,
     "light_curves": LightCurvesConfig,
+    "injections": InjectionsConfig,
     "training_set": TrainingSetConfig,
     "field_report": FieldReportConfig,
 }

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from astrid_assets.images.image import MaskedImage
     from astrid_assets.images.pairs import AlignedPair
 
-__all__ = ["PlanOptions", "Planned", "ReferenceSky", "plan_injections", "study_reference"]
+__all__ = ["PlanOptions", "Planned", "ReferenceSky", "plan_injections", "reference_stars", "study_reference"]
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,32 @@ def study_reference(reference: MaskedImage) -> ReferenceSky:
         limit=float(zeropoint - 2.5 * np.log10(5.0 * noise)),
         saturation=_saturation_magnitude(saturation, fwhm, zeropoint),
     )
+
+
+def reference_stars(sky: ReferenceSky, pair: AlignedPair) -> np.ndarray:
+    """Return x, y and flux ``(n, 3)`` of the stars of a reference in the science image of a pair.
+
+    Parameters
+    ----------
+    sky
+        From `study_reference`.
+
+    pair
+        The normalized pair; stars outside its science image are left out.
+    """
+    x, y, flux = (getattr(sky.sources, name)[sky.stars] for name in ("x", "y", "flux"))
+    x, y = _to_science(sky, pair, x, y)
+    inside = np.isfinite(x) & _inside(x, y, pair.science.shape, 0)
+    return np.column_stack([x, y, flux * sky.growth * pair.normalization.flux_ratio])[inside]
+
+
+def _to_science(
+    sky: ReferenceSky, pair: AlignedPair, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where places of the reference lie in the science image, registration included; NaN where not."""
+    if sky.wcs is not None and pair.science.wcs is not None and len(x):
+        x, y = sky.wcs.all_pix2world(x, y, 0)
+    return from_reference(PairGeometry.of(pair), x, y)
 
 
 def _inside(x: np.ndarray, y: np.ndarray, shape: tuple[int, int], margin: float) -> np.ndarray:
@@ -612,13 +638,10 @@ def _relative_change(kind: str, curve: dict[str, Any], when: float, band: str) -
 
 
 def _on_science(exposure: _Exposure, objects: Sequence[_Object]) -> np.ndarray:
-    """Return where objects lie in the science image, registration included, ``(n, 2)``; NaN where not."""
+    """Return where objects lie in the science image, ``(n, 2)``; NaN where they do not."""
     x, y = np.array([(o.x, o.y) for o in objects]).reshape(-1, 2).T
     there = np.array([o.on_science for o in objects], bool)
-    u, v = x, y
-    if exposure.sky.wcs is not None and exposure.pair.science.wcs is not None and len(x):
-        u, v = exposure.sky.wcs.all_pix2world(x, y, 0)
-    u, v = from_reference(PairGeometry.of(exposure.pair), u, v)
+    u, v = _to_science(exposure.sky, exposure.pair, x, y)
     return np.column_stack([np.where(there, x, u), np.where(there, y, v)])
 
 

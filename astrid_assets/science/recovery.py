@@ -5,6 +5,7 @@ The definitions are those of the scoring of the simulated survey, which uses the
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ __all__ = [
     "in_clean_run",
     "match",
     "match_radius",
+    "on_artifacts",
     "place_of",
     "recover",
     "trail_response",
@@ -108,6 +110,12 @@ class Truth:
 
     length: np.ndarray
     """Length of a trail, pixels; 0 for a point."""
+
+    @classmethod
+    def of(cls, sources: Sequence[Source]) -> Truth:
+        """Return the truth about injected sources."""
+        columns = np.array([(s.x, s.y, s.flux, np.hypot(s.length_x, s.length_y)) for s in sources])
+        return cls(*columns.reshape(-1, 4).T)
 
 
 def match(truth: Truth, table: pa.Table, radius: float) -> np.ndarray:
@@ -218,7 +226,7 @@ def trail_response(psf: Psf, length_x: float, length_y: float) -> float:
 
 
 def recover(
-    truth: Truth, difference: Difference, table: pa.Table, *, clean_mask: np.ndarray, clean_table: pa.Table
+    truth: Truth, difference: Difference, table: pa.Table, *, clean: Difference, clean_table: pa.Table
 ) -> dict[str, np.ndarray]:
     """Tell of each true source what became of it.
 
@@ -230,14 +238,15 @@ def recover(
     difference, table
         Difference and candidates of the run with them.
 
-    clean_mask, clean_table
-        Mask of the difference and candidates of the run without them. The place of a source is judged by
-        that mask: a source that gets itself masked is a source lost.
+    clean, clean_table
+        The same of the run without them. The place of a source is judged by the mask of that difference:
+        a source that gets itself masked is a source lost.
 
     Returns
     -------
     dict
-        Arrays ``(n,)``: ``clean`` (bool), ``flux_forced`` and ``flux_forced_error`` (at the true place),
+        Arrays ``(n,)``: ``clean`` (bool), ``flux_before`` (forced flux at the true place in the run without
+        them), ``flux_forced`` and ``flux_forced_error`` (in the run with them),
         ``detected``, ``found`` (detected and not flagged; what the other run has as well counts as
         neither), ``row`` (of the matched candidate, -1), ``separation`` (pixels), ``flux_recovered``,
         ``flux_error``, ``snr_recovered`` (of that candidate) and ``drop_reason``: empty, edge, masked,
@@ -249,7 +258,7 @@ def recover(
     again = in_clean_run(table, clean_table, radius)
     before = _at(again, row, matched, False)
     artifact = _at(np.array(table.column("artifact").to_pylist(), object), row, matched, "")
-    places = np.array([place_of(clean_mask, x, y) for x, y in zip(truth.x, truth.y, strict=True)], object)
+    places = np.array([place_of(clean.mask, x, y) for x, y in zip(truth.x, truth.y, strict=True)], object)
     detected = matched & ~before
     found = detected & (artifact == "")
     forced, forced_error = _forced(difference, truth.x, truth.y)
@@ -267,6 +276,7 @@ def recover(
     reasons = _drop_reasons(truth, table, radius, places, found, detected, before, artifact)
     return {
         "clean": places == CLEAN,
+        "flux_before": _forced(clean, truth.x, truth.y)[0],
         "flux_forced": forced,
         "flux_forced_error": forced_error,
         "detected": detected,
@@ -276,6 +286,37 @@ def recover(
         **measured,
         "drop_reason": reasons,
     }
+
+
+def on_artifacts(table: pa.Table, defects: Sequence[Mapping[str, Any]], radius: float) -> np.ndarray:
+    """Return for each detection the defect whose pixels it lies on, -1 where there is none.
+
+    Parameters
+    ----------
+    table
+        Candidates.
+
+    defects
+        Rows with ``x, y, x_end, y_end`` (a line, or twice a point) and ``extent`` (pixels around it).
+
+    radius
+        From `match_radius`: how far beyond its pixels a defect is detected.
+    """
+    found = _Detections.of(table)
+    distance = np.full((len(found.x), len(defects) + 1), np.inf)
+    for j, defect in enumerate(defects):
+        off = _from_line(found.x, found.y, defect) - defect["extent"]
+        distance[:, j] = np.where(off <= radius, off, np.inf)
+    nearest = distance.argmin(axis=1)
+    return np.where(np.isfinite(distance[np.arange(len(nearest)), nearest]), nearest, -1)
+
+
+def _from_line(x: np.ndarray, y: np.ndarray, line: Mapping[str, Any]) -> np.ndarray:
+    dx, dy = line["x_end"] - line["x"], line["y_end"] - line["y"]
+    square = dx * dx + dy * dy
+    along = ((x - line["x"]) * dx + (y - line["y"]) * dy) / square if square > 0 else np.zeros(len(x))
+    along = np.clip(along, 0.0, 1.0)
+    return np.hypot(x - line["x"] - along * dx, y - line["y"] - along * dy)
 
 
 def _forced(difference: Difference, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

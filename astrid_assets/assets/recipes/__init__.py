@@ -6,7 +6,7 @@ loads imports it.
 
 from __future__ import annotations
 
-from astrid_assets.assets.recipes import catalogues, detection, images, reporting, training_set
+from astrid_assets.assets.recipes import catalogues, detection, images, injections, reporting, training_set
 from astrid_assets.assets.recipes.common import Recipe
 
 __all__ = ["RECIPES", "Recipe"]
@@ -15,6 +15,7 @@ RECIPES: dict[str, Recipe] = {
     **images.RECIPES,
     **catalogues.RECIPES,
     **detection.RECIPES,
+    **injections.RECIPES,
     **reporting.RECIPES,
     **training_set.RECIPES,
 }

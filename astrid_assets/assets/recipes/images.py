@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from astrid_assets.archives.protocol import Exposure
     from astrid_assets.storage.store import Row
 
-__all__ = ["RECIPES"]
+__all__ = ["RECIPES", "identified", "read_input"]
 
 
 # --- acquisition ----------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def _fetch_members(task: Task, members: list[Row], base: str) -> tuple[dict[str,
 # --- alignment ------------------------------------------------------------------------------------
 
 
-def _read(task: Task, row: Row) -> MaskedImage:
+def read_input(task: Task, row: Row) -> MaskedImage:
     """Read the image of a row of science_images or references."""
     path = task.job.store.path(row["path"])
     image = read_image(path, survey=row["survey"], **_assumed(task))
@@ -219,7 +219,7 @@ def _load_images(task: Task) -> tuple[MaskedImage, MaskedImage]:
     inputs = task.work.inputs
     if inputs["reference"].get("state") != "ok":
         raise NoReferenceError(inputs["reference"].get("reason") or "the reference is not there")
-    return _read(task, inputs["science"]), _read(task, inputs["reference"])
+    return read_input(task, inputs["science"]), read_input(task, inputs["reference"])
 
 
 def _make_aligned(task: Task, step: Step, images: tuple[MaskedImage, MaskedImage]) -> Product:
@@ -235,7 +235,7 @@ def _make_aligned(task: Task, step: Step, images: tuple[MaskedImage, MaskedImage
 
 def _load_aligned(task: Task) -> AlignedPair:
     inputs = task.work.inputs
-    science = _read(task, inputs["science"])
+    science = read_input(task, inputs["science"])
     return read_pair(task.job.store.path(inputs["aligned"]["path"]), science=science)
 
 
@@ -280,21 +280,24 @@ def _make_candidates(task: Task, step: Step, loaded: tuple[Difference, AlignedPa
     table = detect(difference, pair=pair, **step.options)
     metrics = quality.candidate_metrics(table, difference, pair)
     preview(task, step, pair=pair, difference=difference, table=table)
-    files = written(task, step, "parquet", lambda s, _: write_parquet(s, _identified(task, table)))
+    files = written(task, step, "parquet", lambda s, _: write_parquet(s, identified(task, table)))
     columns = {"n_rows": table.num_rows}
     state = "ok" if table.num_rows else "empty"
     return Product(files, metrics, columns, state, space=is_space(task.work.row["survey"]))
 
 
-def _identified(task: Task, table: pa.Table) -> pa.Table:
-    """Put in front of a candidate table which exposure it belongs to, and give each row a name."""
+def identified(task: Task, table: pa.Table, *, run: str = "") -> pa.Table:
+    """Put in front of a candidate table which exposure it belongs to, and give each row a name.
+
+    The name of the exposure, of the run where it is not that of the exposure as it is, and a number.
+    """
     row = task.work.row
     values = {"field": task.job.sky_field.name, "exposure_id": row["exposure_id"]}
     values |= {"reference_id": row["reference_id"], "survey": row["survey"], "band": row["band"]}
     for name, value in reversed(values.items()):
         if name not in table.column_names:
             table = table.add_column(0, name, pa.array([value] * table.num_rows, pa.string()))
-    names = [f"{row['exposure_id']}-{i:04d}" for i in range(table.num_rows)]
+    names = [f"{row['exposure_id']}-{run}{i:04d}" for i in range(table.num_rows)]
     return table.add_column(0, "candidate_id", pa.array(names, pa.string()))
 
 
