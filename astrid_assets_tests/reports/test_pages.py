@@ -10,19 +10,20 @@ from astrid_assets.reports.field_page import SECTIONS
 from astrid_assets.reports.pages import date, inspect, number, render, shown
 from astrid_assets.reports.sections import DRAWERS
 
+DASH = "\N{EN DASH}"
 PICTURE = "data:image/png;base64," + "A" * 200
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.123456, "0.1235"), (12, "12"), (3.0, "3"), (1.5e-9, "1.5e-09"), (None, "–"), (math.nan, "–")],
+    [(0.123456, "0.1235"), (12, "12"), (3.0, "3"), (1.5e-9, "1.5e-09"), (None, DASH), (math.nan, DASH)],
 )
 def test_numbers_have_four_digits(value, text):
     assert number(value) == text
 
 
 def test_cells_show_what_is_there():
-    assert [shown(v) for v in ("", None, "word", True, 0.5)] == ["–", "–", "word", True, "0.5"]
+    assert [shown(v) for v in ("", None, "word", True, 0.5)] == [DASH, DASH, "word", True, "0.5"]
 
 
 def test_dates_are_utc_or_unknown():
