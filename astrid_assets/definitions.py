@@ -15,6 +15,7 @@ from astrid_assets.assets.detection import candidates, cutouts, light_curves  # 
 from astrid_assets.assets.differencing import differences  # noqa: E402
 from astrid_assets.assets.injections import injections  # noqa: E402
 from astrid_assets.assets.reporting import data_catalog, exploration_notebook, field_report  # noqa: E402
+from astrid_assets.assets.training_set import training_set  # noqa: E402
 from astrid_assets.automation.freshness import with_freshness  # noqa: E402
 from astrid_assets.automation.jobs import field_job, release_job  # noqa: E402
 from astrid_assets.automation.resources import RunLock  # noqa: E402
@@ -40,6 +41,7 @@ defs = dg.Definitions(
             cutouts,
             light_curves,
             injections,
+            training_set,
             field_report,
             data_catalog,
             exploration_notebook,

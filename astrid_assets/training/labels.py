@@ -8,6 +8,7 @@ detection of which nothing is known is unlabelled, for among those the discoveri
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -234,7 +235,8 @@ def _plausible(kind: str, row: Row, rules: LabelRules) -> bool:
 def _type_of(kind: str, row: Row) -> str:
     if kind == "solar_system":
         return "asteroid"
-    return (row.get(f"{kind}_class") or kind).lower()
+    # "SN Ib/c" of a report and "sn_ibc" of an injection are one type
+    return re.sub(r"[^a-z0-9]+", "_", (row.get(f"{kind}_class") or kind).lower().replace("/", ""))
 
 
 def _by_alert(row: Row, alerts: Sequence[Row], rules: LabelRules) -> Row | None:

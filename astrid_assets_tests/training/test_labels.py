@@ -28,7 +28,7 @@ def one(**columns):
 
 
 VARIABLE = {"variable_id": "v1", "variable_class": "RRAB", "variable_sep": 0.3}
-TRANSIENT = {"transient_id": "2025abc", "transient_class": "SN Ia", "transient_sep": 0.3}
+TRANSIENT = {"transient_id": "2025abc", "transient_class": "SN Ib/c", "transient_sep": 0.3}
 ASTEROID = {"solar_system_id": "433", "solar_system_class": "NEA", "solar_system_sep": 1.0}
 
 
@@ -36,7 +36,7 @@ ASTEROID = {"solar_system_id": "433", "solar_system_class": "NEA", "solar_system
     ("match", "source", "kind"),
     [
         (VARIABLE, "variable_match", "rrab"),
-        (TRANSIENT, "reported_transient", "sn ia"),
+        (TRANSIENT, "reported_transient", "sn_ibc"),
         (ASTEROID, "solar_system_match", "asteroid"),
     ],
 )
