@@ -201,7 +201,6 @@ def light_curves(
     sky_field = get_field(context.partition_key)
     job = job_of(sky_field, "light_curves", {"light_curves": config})
     exposures = _exposures(job.store, sky_field.name, zogy_differences, normalized_pairs)
-    exposures.sort(key=lambda rows: (rows["difference"]["mjd_mid"] or 0.0, rows["difference"]["exposure_id"]))
     row = {"exposure_id": sky_field.name, "ra": sky_field.ra, "dec": sky_field.dec}
     inputs = digest([_input_digest(rows) for rows in exposures])
     report = stream(job, [Work(row, inputs, {"exposures": exposures})] if exposures else [])["light_curves"]

@@ -10,13 +10,15 @@ import numpy as np
 
 from astrid_assets.errors import ScienceError
 from astrid_assets.images.masks import BAD_BITS, bits
-from astrid_assets.images.triplets import LARGEST_VALUE, STAMP_BITS, Triplets
+from astrid_assets.images.triplets import CHANNELS, LARGEST_VALUE, STAMP_BITS, Triplets
 from astrid_assets.seeds import uniform
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from astrid_assets.images.pairs import AlignedPair, Difference
 
-__all__ = ["STAMP_SIZE", "choose_stamps", "cut_triplets", "triplet_metrics"]
+__all__ = ["STAMP_SIZE", "Cutouts", "choose_stamps", "cut_candidates", "cut_triplets", "triplet_metrics"]
 
 STAMP_SIZE = 65
 """Side of a stamp, pixels: the smallest odd size that holds views of 63 (ZTF) and 64 pixels."""
@@ -191,3 +193,82 @@ def triplet_metrics(
         "edge_share": float(triplets.at_edge.mean()) if some else np.nan,
         "bad_share": float(triplets.bad_fraction[good].mean()) if good.any() else np.nan,
     }
+
+
+@dataclass(frozen=True, eq=False)
+class Cutouts:
+    """Stamps of the candidates of an exposure."""
+
+    triplets: Triplets
+    """The stamps."""
+
+    table: pa.Table
+    """The candidates in the same order, with what their stamps lack."""
+
+    metrics: dict[str, float]
+    """Quality metrics."""
+
+    def unflagged(self) -> Cutouts:
+        """Return those of unflagged candidates."""
+        import pyarrow as pa
+
+        good = np.flatnonzero(~_flagged(self.table))
+        return Cutouts(self.triplets.take(good), self.table.take(pa.array(good)), self.metrics)
+
+    def spread(self, n: int) -> tuple[Triplets, list[float]]:
+        """Return at most n triplets from the strongest to the faintest candidate, and their significance."""
+        some = np.unique(np.linspace(0, len(self.triplets) - 1, n).astype(int))
+        return self.triplets.take(some), self.table.column("snr").to_numpy()[some].tolist()
+
+
+def cut_candidates(
+    pair: AlignedPair,
+    difference: Difference,
+    table: pa.Table,
+    *,
+    size: int = STAMP_SIZE,
+    max_flagged: int = 100,
+) -> Cutouts:
+    """Cut the candidates of an exposure out.
+
+    Parameters
+    ----------
+    pair, difference
+        The images.
+
+    table
+        Candidates of the exposure, with ``candidate_id``.
+
+    size
+        Odd side of a stamp, pixels.
+
+    max_flagged
+        Most flagged candidates; see `choose_stamps`.
+    """
+    import pyarrow as pa
+
+    names = table.column("candidate_id").to_pylist()
+    chosen = choose_stamps(names, _flagged(table), max_flagged=max_flagged)
+    left_out, table = table.num_rows - len(chosen), table.take(pa.array(chosen))
+    x, y = (table.column(name).to_numpy() for name in ("x", "y"))
+    triplets = cut_triplets(pair, difference, x, y, size=size)
+    metrics = triplet_metrics(triplets, x, y, _flagged(table)) | {"n_left_out": float(left_out)}
+    return Cutouts(triplets, _described(table, triplets), metrics)
+
+
+def _flagged(table: pa.Table) -> np.ndarray:
+    return np.array([bool(reason) for reason in table.column("artifact").to_pylist()], bool)
+
+
+def _described(table: pa.Table, triplets: Triplets) -> pa.Table:
+    """Add to the rows of candidates what their stamps lack."""
+    import pyarrow as pa
+
+    known = {"at_edge": (triplets.at_edge, "the stamp reaches beyond the image")}
+    for channel, share in zip(CHANNELS, triplets.bad_fraction.T, strict=True):
+        known[f"bad_{channel}"] = (share, f"share of flagged pixels in the {channel} stamp")
+    for name, (values, text) in known.items():
+        array = pa.array(values)
+        field = pa.field(name, array.type, metadata={"unit": "", "description": text})
+        table = table.append_column(field, array)
+    return table

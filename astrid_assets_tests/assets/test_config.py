@@ -20,7 +20,7 @@ from astrid_assets.assets.config import (
 )
 from astrid_assets.errors import ConfigurationError
 from astrid_assets.fields import Field, SimulatedOptions
-from astrid_assets.science import forced, objects, stamps
+from astrid_assets.science import forced, objects, stamps, visits
 from astrid_assets.science.association import associate, place_detections
 from astrid_assets.storage.layout import ASSETS
 
@@ -54,7 +54,8 @@ def test_the_options_are_those_of_the_science_with_the_same_defaults(config, fun
 @pytest.mark.parametrize(
     ("config", "functions"),
     [
-        (CutoutsConfig, (stamps.cut_triplets, stamps.choose_stamps)),
+        (CutoutsConfig, (stamps.cut_candidates, stamps.cut_triplets, stamps.choose_stamps)),
+        (LightCurvesConfig, (visits.join_visits, visits.light_curve_tables, visits.measure_visit)),
         (LightCurvesConfig, (place_detections, associate, objects.light_curve_table, forced.blank_places)),
     ],
 )
