@@ -6,16 +6,16 @@ sky), then the scale. A missing pixel never takes part in a statistic.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
 from astrid_assets.images.triplets import LARGEST_VALUE, STAMP_BITS, crop
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = ["VIEWS", "VIEW_BITS", "Scaling", "apply_view", "measure_view", "model_view"]
 
-__all__ = ["VIEWS", "VIEW_BITS", "model_view"]
+VIEWS = ("l2", "asinh", "raw")
+"""Normalizations: over the Euclidean norm, ``asinh((x - median) / (3 MAD))``, and none."""
 
 VIEW_BITS = {
     "MISSING": 1,  # some pixels had no value; they are 0
@@ -28,6 +28,20 @@ _NO_VALUE = STAMP_BITS["OUTSIDE"] | STAMP_BITS["MISSING"]
 
 _MADS = 3.0
 """Scale of the asinh view in median absolute deviations: linear for the noise, logarithmic for sources."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """What makes a view of stamps: their background and scale."""
+
+    background: np.ndarray
+    """Median of the stamp, float32 ``(n, 3)``."""
+
+    factor: np.ndarray
+    """What the values are multiplied with after the background is off, float32 ``(n, 3)``."""
+
+    flags: np.ndarray
+    """uint8 ``(n, 3)``, bits of `VIEW_BITS`."""
 
 
 def model_view(
@@ -65,20 +79,82 @@ def model_view(
     ValueError
         There is no such view, or the stamps are too small for it.
     """
-    if view not in VIEWS:
-        msg = f"there is no view {view!r}; there are {', '.join(VIEWS)}"
-        raise ValueError(msg)
+    seen, good, marks = _seen(stamps, mask, size)
+    scaling = _measured(seen, good, marks, view)
+    return _applied(seen, good, scaling, view), scaling.flags
+
+
+def measure_view(
+    stamps: np.ndarray, *, view: str = "l2", size: int = 63, mask: np.ndarray | None = None
+) -> Scaling:
+    """Return background and scale of stamps, to be kept: they are most of the work of `model_view`."""
+    return _measured(*_seen(stamps, mask, size), view)
+
+
+def apply_view(
+    stamps: np.ndarray,
+    scaling: Scaling,
+    *,
+    view: str = "l2",
+    size: int = 63,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return what `model_view` returns, with the `Scaling` that `measure_view` found before."""
+    if not (scaling.flags & VIEW_BITS["MISSING"]).any():
+        return _applied(crop(stamps, size), None, scaling, view)
+    seen, good, _ = _seen(stamps, mask, size)
+    return _applied(seen, good, scaling, view)
+
+
+def _seen(
+    stamps: np.ndarray, mask: np.ndarray | None, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return values (0 where missing), where there are any, and the mask, about the centre."""
     with np.errstate(invalid="ignore"):  # a NaN compares as False, with a warning on some processors
         seen = crop(np.asarray(stamps), size)
         good = np.abs(seen) <= LARGEST_VALUE
-    marks = np.zeros(good.shape, np.uint8) if mask is None else crop(mask, size)
-    good &= (marks & _NO_VALUE) == 0
-    values = np.where(good, seen, np.float32(0)).astype(np.float32, copy=False)
-    trusted = _trusted(good, marks)
-    values -= _median(values, trusted)
+    marks = None if mask is None else crop(mask, size)
+    if marks is not None:
+        good &= (marks & _NO_VALUE) == 0
+    return np.where(good, seen, np.float32(0)).astype(np.float32, copy=False), good, marks
+
+
+def _measured(seen: np.ndarray, good: np.ndarray, marks: np.ndarray | None, view: str) -> Scaling:
+    if view not in VIEWS:
+        msg = f"there is no view {view!r}; there are {', '.join(VIEWS)}"
+        raise ValueError(msg)
+    trusted = good if marks is None else _trusted(good, marks)
+    background = _median(seen, trusted)
+    values = seen - background[..., None, None]
     values *= good
-    scaled, flat = VIEWS[view](values, trusted)
-    return scaled, _flags(good, flat)
+    scale = _scale(values, trusted, view)
+    usable = scale > np.finfo(np.float32).tiny
+    factor = np.where(usable, 1 / np.where(usable, scale, 1), 0).astype(np.float32)
+    return Scaling(background, factor, _flags(good, ~usable))
+
+
+def _applied(seen: np.ndarray, good: np.ndarray | None, scaling: Scaling, view: str) -> np.ndarray:
+    values = np.subtract(seen, scaling.background[..., None, None], dtype=np.float32)
+    if good is not None:
+        values *= good
+    if view != "raw":
+        with np.errstate(over="ignore"):  # one huge value on almost nothing
+            values *= scaling.factor[..., None, None]
+        np.clip(values, -LARGEST_VALUE, LARGEST_VALUE, out=values)
+    return np.arcsinh(values, out=values) if view == "asinh" else values
+
+
+def _scale(values: np.ndarray, trusted: np.ndarray, view: str) -> np.ndarray:
+    """Return what the values of a view are divided by, ``(n, 3)``; 0 where nothing varies."""
+    if view == "raw":
+        return values.any(axis=(-2, -1)).astype(np.float64)
+    if view == "l2":  # in double precision the squares of the largest values still fit
+        return np.sqrt(np.einsum("...yx,...yx->...", values, values, dtype=np.float64))
+    spread = np.abs(values)
+    mad = _median(spread, trusted).astype(np.float64)
+    # more than half of the pixels may be equal; then the mean deviation is the scale
+    mean = np.where(trusted, spread, 0).mean(axis=(-2, -1), dtype=np.float64)
+    return _MADS * np.where(mad > 0, mad, mean)
 
 
 def _trusted(good: np.ndarray, marks: np.ndarray) -> np.ndarray:
@@ -88,7 +164,7 @@ def _trusted(good: np.ndarray, marks: np.ndarray) -> np.ndarray:
 
 
 def _median(values: np.ndarray, use: np.ndarray) -> np.ndarray:
-    """Return the median over the last two axes, kept as axes of length 1; 0 where no pixel is of use."""
+    """Return the median over the last two axes, float32; 0 where no pixel is of use."""
     pixels = values.shape[-1] * values.shape[-2]
     flat, usable = values.reshape(-1, pixels), use.reshape(-1, pixels)
     count = np.count_nonzero(usable, axis=1)
@@ -98,7 +174,7 @@ def _median(values: np.ndarray, use: np.ndarray) -> np.ndarray:
         medians[whole] = _middle(flat if whole.all() else flat[whole])
     for row in np.flatnonzero(~whole & (count > 0)):
         medians[row] = _middle(flat[row, usable[row]])
-    return medians.reshape(*values.shape[:-2], 1, 1)
+    return medians.reshape(values.shape[:-2])
 
 
 def _middle(values: np.ndarray) -> np.ndarray:
@@ -108,34 +184,6 @@ def _middle(values: np.ndarray) -> np.ndarray:
     return np.partition(values, kth, axis=-1)[..., kth].mean(axis=-1)
 
 
-def _l2(values: np.ndarray, _use: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # in double precision the squares of the largest values still fit
-    norm = np.sqrt(np.einsum("...yx,...yx->...", values, values, dtype=np.float64))[..., None, None]
-    return _divided(values, norm)
-
-
-def _asinh(values: np.ndarray, use: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    spread = np.abs(values)
-    mad = _median(spread, use).astype(np.float64)
-    # more than half of the pixels may be equal; then the mean deviation is the scale
-    mean = np.where(use, spread, 0).mean(axis=(-2, -1), keepdims=True, dtype=np.float64)
-    scaled, flat = _divided(values, _MADS * np.where(mad > 0, mad, mean))
-    return np.arcsinh(scaled), flat
-
-
-def _raw(values: np.ndarray, _use: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return values, ~values.any(axis=(-2, -1))
-
-
-def _divided(values: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return values over scale, and where there is none."""
-    usable = scale > np.finfo(np.float32).tiny
-    factor = np.where(usable, 1 / np.where(usable, scale, 1), 0).astype(np.float32)
-    with np.errstate(over="ignore"):  # one huge value on almost nothing
-        scaled = values * factor
-    return np.clip(scaled, -LARGEST_VALUE, LARGEST_VALUE, out=scaled), ~usable[..., 0, 0]
-
-
 def _flags(good: np.ndarray, flat: np.ndarray) -> np.ndarray:
     found = {
         "MISSING": ~good.all(axis=(-2, -1)),
@@ -143,11 +191,3 @@ def _flags(good: np.ndarray, flat: np.ndarray) -> np.ndarray:
         "FLAT": flat,
     }
     return np.sum([VIEW_BITS[name] * where for name, where in found.items()], axis=0).astype(np.uint8)
-
-
-VIEWS: dict[str, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
-    "l2": _l2,
-    "asinh": _asinh,
-    "raw": _raw,
-}
-"""Normalizations by name."""
