@@ -100,10 +100,14 @@ def apply_view(
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return what `model_view` returns, with the `Scaling` that `measure_view` found before."""
-    if not (scaling.flags & VIEW_BITS["MISSING"]).any():
-        return _applied(crop(stamps, size), None, scaling, view)
-    seen, good, _ = _seen(stamps, mask, size)
-    return _applied(seen, good, scaling, view)
+    lacking = (scaling.flags & VIEW_BITS["MISSING"]).any(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is missing is put right below
+        values = _applied(crop(stamps, size), None, scaling, view)
+    if lacking.any():
+        some = Scaling(scaling.background[lacking], scaling.factor[lacking], scaling.flags[lacking])
+        seen, good, _ = _seen(stamps[lacking], None if mask is None else mask[lacking], size)
+        values[lacking] = _applied(seen, good, some, view)
+    return values
 
 
 def _seen(
