@@ -31,8 +31,13 @@ from astrid_assets.fields import Field, get_field
 from astrid_assets.storage.layout import MANIFEST, OUTPUTS
 from astrid_assets.storage.manifest import COLOUR_PREFIX, METRIC_PREFIX, digest, usable
 from astrid_assets.storage.store import Row
+from astrid_assets.training.injection_columns import INJECTION_COLUMNS, injection_schema
 
 __all__ = ["injections"]
+
+_SCHEMA = column_schema(
+    {n: (kind, f"{text}, {unit}" if unit else text) for n, (kind, unit, text) in INJECTION_COLUMNS.items()}
+)
 
 
 @dg.asset(
@@ -43,6 +48,7 @@ __all__ = ["injections"]
     kinds={"numpy", "parquet"},
     code_version=CODE_VERSIONS["injections"],
     required_resource_keys={"run_lock"},
+    metadata={"dagster/column_schema": _SCHEMA},
     deps=["candidates"],
     check_specs=check_specs("injections", sky_fields),
 )
@@ -77,7 +83,7 @@ def injections(
     field_row = _judged(job, sky_field.name, truth)
     result = result_of(context, job, "injections", report, started=started, value=truth, field_row=field_row)
     numbers = {k.removeprefix(METRIC_PREFIX): v for k, v in field_row.items() if k.startswith(METRIC_PREFIX)}
-    numbers = {k: v for k, v in numbers.items() if v == v} | {"dagster/column_schema": _schema(truth)}
+    numbers = {k: v for k, v in numbers.items() if v == v}
     return result._replace(metadata={**numbers, **(result.metadata or {})})
 
 
@@ -112,15 +118,17 @@ def _done(table: pa.Table | None) -> list[Row]:
 
 def _together(job: Job, manifest: pa.Table) -> pa.Table:
     """Return the truth of all exposures in one table."""
-    from astrid_assets.science.injection_tables import truth_schema
-
     tables = [job.store.read_table(r["path"]) for r in usable(manifest)]
-    return pa.concat_tables([truth_schema().empty_table(), *tables])
+    return pa.concat_tables([injection_schema().empty_table(), *tables])
 
 
 def _judged(job: Job, name: str, truth: pa.Table) -> Row:
     """Write the truth and the efficiency of the field; return its numbers with their colours, as a row."""
-    from astrid_assets.science.injection_tables import efficiency_metrics, efficiency_table, injection_metrics
+    from astrid_assets.training.injection_tables import (
+        efficiency_metrics,
+        efficiency_table,
+        injection_metrics,
+    )
 
     folder = job.store.folder("injections", name)
     fits = efficiency_table(truth)
@@ -131,13 +139,3 @@ def _judged(job: Job, name: str, truth: pa.Table) -> Row:
     row = {"exposure_id": name, "state": "ok"}
     row |= {f"{METRIC_PREFIX}{k}": v for k, v in metrics.items()}
     return row | {f"{COLOUR_PREFIX}{k}": colours[k] for k in metrics if k in colours}
-
-
-def _schema(table: pa.Table) -> dg.TableSchema:
-    """Return the columns with units and descriptions, as the science wrote them."""
-    columns = {}
-    for column in table.schema:
-        notes = {k.decode(): v.decode() for k, v in (column.metadata or {}).items()}
-        text, unit = notes.get("description", ""), notes.get("unit")
-        columns[column.name] = (str(column.type), f"{text}, {unit}" if unit else text)
-    return column_schema(columns)

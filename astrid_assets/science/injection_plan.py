@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sep
 
+from astrid_assets.images.masks import BAD_BITS
 from astrid_assets.images.pairs import PairGeometry
 from astrid_assets.science import light_curves
 from astrid_assets.science.background import estimate_background
@@ -25,12 +26,22 @@ from astrid_assets.science.stars import Sources, find_sources, select_stars
 from astrid_assets.seeds import generator, uniform
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from astropy.wcs import WCS
 
     from astrid_assets.images.image import MaskedImage
-    from astrid_assets.images.pairs import AlignedPair
+    from astrid_assets.images.pairs import AlignedPair, Difference
 
-__all__ = ["PlanOptions", "Planned", "ReferenceSky", "plan_injections", "reference_stars", "study_reference"]
+__all__ = [
+    "PlanOptions",
+    "Planned",
+    "ReferenceSky",
+    "places_of",
+    "plan_injections",
+    "reference_stars",
+    "study_reference",
+    "without_flux",
+]
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,16 @@ class Planned:
 
     injection_probability: float
     """Density with which its magnitude was drawn, 1/mag; NaN where its class did not allow any."""
+
+
+def places_of(planned: Sequence[Planned]) -> np.ndarray:
+    """Return x and y of planned sources, ``(n, 2)``."""
+    return np.array([(p.source.x, p.source.y) for p in planned]).reshape(-1, 2)
+
+
+def without_flux(planned: Sequence[Planned]) -> list[Planned]:
+    """Return the same sources with no light, for the null test."""
+    return [replace(p, source=replace(p.source, flux=0.0)) for p in planned]
 
 
 def study_reference(reference: MaskedImage) -> ReferenceSky:
@@ -271,9 +292,9 @@ def plan_injections(
     *,
     key: Sequence[str],
     exposure_id: str,
-    flux_error: float,
+    difference: Difference,
+    table: pa.Table | None = None,
     pixel_scale: float | None = None,
-    detections: np.ndarray | None = None,
     options: PlanOptions | None = None,
 ) -> list[Planned]:
     """Return the sources to inject into an exposure.
@@ -297,14 +318,11 @@ def plan_injections(
     exposure_id
         Name of the exposure.
 
-    flux_error
-        Typical 1-sigma error of a PSF flux in the difference, image unit.
+    difference, table
+        Difference and candidates of the exposure without injections; flagged candidates included.
 
     pixel_scale
         Nominal arcsec per science pixel, the same for all exposures; that of the reference by default.
-
-    detections
-        x, y of the candidates of the exposure without injections, ``(n, 2)``; flagged ones included.
 
     options
         See `PlanOptions`.
@@ -315,14 +333,15 @@ def plan_injections(
         Sources on the image or partly on it, none brighter than saturation, none below 1 sigma.
     """
     options = options or PlanOptions()
-    exposure = _exposure(sky, pair, key, exposure_id, flux_error, pixel_scale, detections, options)
+    flux_error = _typical_error(difference)
+    exposure = _exposure(sky, pair, key, exposure_id, flux_error, pixel_scale, table, options)
     objects = list(_objects(exposure))
     places = _on_science(exposure, objects)
     planned: list[Planned] = []
     # what lasts has its room already; what is new in this exposure takes what is left
     for drawn, (x, y) in sorted(zip(objects, places, strict=True), key=lambda pair: pair[0].passing):
         one = _rendered(exposure, drawn, float(x), float(y), flux_error)
-        taken = np.array([(p.source.x, p.source.y) for p in planned]).reshape(-1, 2)
+        taken = places_of(planned)
         if one is not None and (not drawn.passing or _is_free(x, y, taken, options.separation)):
             planned.append(one)
     return planned
@@ -335,7 +354,7 @@ def _exposure(
     exposure_id: str,
     flux_error: float,
     pixel_scale: float | None,
-    detections: np.ndarray | None,
+    table: pa.Table | None,
     options: PlanOptions,
 ) -> _Exposure:
     science, mjd = pair.science, pair.science.mjd_mid or 0.0
@@ -363,8 +382,21 @@ def _exposure(
         slot=slot,
         pixel_scale=scale,
         magnitudes=_Range(bright, middle, faint, options.faint_share),
-        detections=np.empty((0, 2)) if detections is None else np.asarray(detections, float).reshape(-1, 2),
+        detections=_places(table),
     )
+
+
+def _typical_error(difference: Difference) -> float:
+    """Return the median 1-sigma error of a PSF flux on good pixels."""
+    part = np.s_[::4, ::4]
+    good = (difference.mask[part] & BAD_BITS) == 0
+    return float(np.nanmedian(difference.flux_error[part][good] if good.any() else difference.flux_error))
+
+
+def _places(table: pa.Table | None) -> np.ndarray:
+    if table is None:
+        return np.empty((0, 2))
+    return np.column_stack([table.column(name).to_numpy() for name in ("x", "y")])
 
 
 def _scale(wcs: WCS) -> float:

@@ -29,6 +29,7 @@ __all__ = [
     "HALO_BITS",
     "MASKED",
     "Truth",
+    "count_changes",
     "in_clean_run",
     "match",
     "match_radius",
@@ -359,6 +360,29 @@ def _drop_reasons(
             distance = np.hypot(found_there.x - truth.x[i], found_there.y - truth.y[i])
             reasons[i] = "blended" if (distance < 2.0 * radius).any() else "below_threshold"
     return reasons
+
+
+_PLANES = ("data", "variance", "mask", "score", "score_corrected", "flux", "flux_error")
+
+
+def count_changes(difference: Difference, table: pa.Table, before: Difference, before_table: pa.Table) -> int:
+    """Count pixels and candidates that are not the same bits in two runs of an exposure.
+
+    Parameters
+    ----------
+    difference, table
+        Difference and candidates of one run.
+
+    before, before_table
+        Those of the other; columns that only one table has do not count.
+    """
+    count = 0
+    for name in _PLANES:
+        ours, theirs = getattr(difference, name), getattr(before, name)
+        count += int(np.count_nonzero(~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))))
+    names = [name for name in table.column_names if name in before_table.column_names]
+    same = table.select(names).equals(before_table.select(names))
+    return count if same else count + max(table.num_rows, before_table.num_rows)
 
 
 def wilson(count: int, total: int, *, z: float = 1.96) -> tuple[float, float]:

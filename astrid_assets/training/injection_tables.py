@@ -3,90 +3,146 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from astrid_assets.science.background import robust_std
 from astrid_assets.science.efficiency import fit_efficiency
-from astrid_assets.science.recovery import trail_response, wilson
+from astrid_assets.science.recovery import (
+    Truth,
+    in_clean_run,
+    match_radius,
+    on_artifacts,
+    recover,
+    trail_response,
+    wilson,
+)
+from astrid_assets.science.stamps import choose_stamps
+from astrid_assets.training.injection_columns import injection_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from astrid_assets.images.pairs import Difference
+    from astrid_assets.images.pairs import AlignedPair, Difference
     from astrid_assets.science.injection_plan import Planned
 
 __all__ = [
+    "InjectedRun",
     "artifact_columns",
     "counted",
     "efficiency_metrics",
     "efficiency_table",
     "injection_metrics",
+    "join_truth",
     "source_columns",
-    "truth_schema",
     "truth_table",
 ]
 
-_COLUMNS = (
-    ("injection_id", "string", "", "what was put into this exposure, unique in the field"),
-    ("exposure_id", "string", "", "science exposure"),
-    ("reference_id", "string", "", "reference it was compared with"),
-    ("survey", "string", "", "survey profile"),
-    ("band", "string", "", "canonical filter name"),
-    ("mjd_mid", "float64", "day", "middle of the exposure, MJD (UTC)"),
-    ("object_id", "string", "", "the object: the same in all exposures that show it"),
-    ("host_id", "string", "", "galaxy or star of the reference under it; empty where there is none"),
-    ("site", "string", "", "host, blank, star, beside (a detection), trail or artifact"),
-    ("kind", "string", "", "source or artifact"),
-    ("class", "string", "", "class of the light curve, or of the artefact"),
-    ("ra", "float64", "deg", "right ascension (ICRS) by the WCS of the exposure; null without one"),
-    ("dec", "float64", "deg", "declination"),
-    ("x", "float64", "pixel", "column, 0-based; of a trail the middle, of a line of pixels the beginning"),
-    ("y", "float64", "pixel", "row, likewise"),
-    ("x_end", "float64", "pixel", "column of the end of a trail or line; null for points"),
-    ("y_end", "float64", "pixel", "row of the end"),
-    ("extent", "float64", "pixel", "distance from the line within which an artefact changed pixels"),
-    ("magnitude", "float64", "mag", "AB magnitude of the absolute flux; null without a zero point"),
-    ("flux", "float64", "image unit", "signed flux put in"),
-    ("injection_probability", "float64", "1/mag", "density with which its magnitude was drawn; to reweight"),
-    ("snr_expected", "float64", "", "signed flux over the error at the place before the injection"),
-    ("psf_fwhm", "float64", "pixel", "FWHM of the PSF it was drawn with"),
-    ("gain", "float64", "electron / image unit", "gain of its photon noise; null: none"),
-    ("seed", "string", "", "key of its random numbers"),
-    ("light_curve", "string", "", "JSON of its parameters"),
-    ("clean", "bool", "", "no bad pixel within one pixel, no halo, not at the edge; before the injection"),
-    ("counted", "bool", "", "counts for completeness: new light of a point, clean, nothing there before"),
-    ("flux_before", "float64", "image unit", "forced flux at the place without the injection"),
-    ("flux_forced", "float64", "image unit", "forced flux at the true place"),
-    ("flux_forced_error", "float64", "image unit", "1-sigma error"),
-    ("detected", "bool", "", "a detection of its own matches it"),
-    ("found", "bool", "", "detected and not flagged as an artefact"),
-    ("candidate_id", "string", "", "matched detection of the run with injections; empty without one"),
-    ("separation", "float64", "pixel", "distance of that detection from the true place"),
-    ("flux_recovered", "float64", "image unit", "flux of that detection"),
-    ("flux_error", "float64", "image unit", "1-sigma error"),
-    ("snr_recovered", "float64", "", "absolute S_corr of that detection"),
-    (
-        "drop_reason",
-        "string",
-        "",
-        "empty, edge, masked, below_threshold, blended, in_clean_run or flagged:<artifact>",
-    ),
-)
+
+@dataclass(frozen=True, eq=False)
+class InjectedRun:
+    """An exposure with what was put in, taken through the same functions as the exposure itself."""
+
+    planned: Sequence[Planned]
+    """Sources, from `plan_injections`."""
+
+    drawn: pa.Table
+    """What `inject` says about them."""
+
+    defects: Sequence[Mapping[str, Any]]
+    """Rows of `add_artifacts`."""
+
+    pair: AlignedPair
+    """The normalized pair."""
+
+    difference: Difference
+    """Its difference."""
+
+    table: pa.Table
+    """Candidates, each with its ``candidate_id``, strongest first."""
 
 
-def truth_schema() -> pa.Schema:
-    """Return the columns of the truth table, each with unit and description."""
+def join_truth(
+    run: InjectedRun,
+    clean: Difference,
+    clean_table: pa.Table,
+    *,
+    exposure: Mapping[str, Any],
+    max_flagged: int,
+) -> tuple[pa.Table, pa.Table]:
+    """Join what was put in to what was found.
+
+    Parameters
+    ----------
+    run
+        The exposure with injections.
+
+    clean, clean_table
+        Difference and candidates of the exposure as it is.
+
+    exposure
+        Row of the exposure; the columns that identify it are taken over.
+
+    max_flagged
+        Most stamps of flagged detections that stand for no injection.
+
+    Returns
+    -------
+    tuple of pyarrow.Table
+        The truth (`INJECTION_COLUMNS`), and the detections with ``injection_id`` (empty for none),
+        ``in_clean_run`` and ``stamp`` (number of the stamp to be cut, -1 for none).
+    """
+    radius = match_radius(run.difference.psf.fwhm)
+    truth = Truth.of([p.source for p in run.planned])
+    recovered = recover(truth, run.difference, run.table, clean=clean, clean_table=clean_table)
+    before = in_clean_run(run.table, clean_table, radius)
+    lying = on_artifacts(run.table, run.defects, radius)
+    lying[before | np.isin(np.arange(len(lying)), recovered["row"])] = -1
+    sources = source_columns(run, recovered, clean)
+    defects = artifact_columns(exposure["exposure_id"], run, lying, clean)
+    names = ("exposure_id", "reference_id", "survey", "band", "mjd_mid")
+    shared = {name: exposure[name] for name in names}
+    table = _concatenated(truth_table(shared | c, len(c["injection_id"])) for c in (sources, defects))
+    ids = np.full(len(before), "", object)
+    matched = recovered["row"] >= 0
+    ids[recovered["row"][matched]] = np.array(sources["injection_id"], object)[matched]
+    ids[lying >= 0] = np.array([*defects["injection_id"], ""], object)[lying[lying >= 0]]
+    return table, _described(run.table, ids, before, max_flagged)
+
+
+def _concatenated(tables: Iterable[pa.Table]) -> pa.Table:
     import pyarrow as pa
 
-    return pa.schema(
-        [
-            pa.field(name, pa.type_for_alias(kind), metadata={"unit": unit, "description": text})
-            for name, kind, unit, text in _COLUMNS
-        ]
-    )
+    return pa.concat_tables(tables)
+
+
+def _described(table: pa.Table, ids: np.ndarray, before: np.ndarray, max_flagged: int) -> pa.Table:
+    """Add to detections what they stand for, and a number to those that get a stamp.
+
+    What stands for an injection gets one, and some of the other flagged ones, drawn by their names.
+    """
+    import pyarrow as pa
+
+    ours = ids != ""
+    flagged = np.array([bool(reason) for reason in table.column("artifact").to_pylist()], bool)
+    others = np.flatnonzero(flagged & ~ours)
+    names = table.column("candidate_id").to_pylist()
+    some = choose_stamps([names[i] for i in others], np.ones(len(others), bool), max_flagged=max_flagged)
+    chosen = np.union1d(np.flatnonzero(ours), others[some])
+    stamp = np.full(len(names), -1, np.int32)
+    stamp[chosen] = np.arange(len(chosen))
+    columns = {
+        "injection_id": (pa.array(ids.tolist(), pa.string()), "what it stands for; empty: no injection"),
+        "in_clean_run": (pa.array(before), "the exposure as it is has it too"),
+        "stamp": (pa.array(stamp), "row in the file of stamps; -1: none was cut"),
+    }
+    for name, (values, text) in columns.items():
+        metadata = {"unit": "", "description": text}
+        table = table.append_column(pa.field(name, values.type, metadata=metadata), values)
+    return table
 
 
 def truth_table(columns: Mapping[str, Any], n_rows: int) -> pa.Table:
@@ -102,7 +158,7 @@ def truth_table(columns: Mapping[str, Any], n_rows: int) -> pa.Table:
     """
     import pyarrow as pa
 
-    schema = truth_schema()
+    schema = injection_schema()
     arrays = []
     for field in schema:
         values = columns.get(field.name)
@@ -113,28 +169,22 @@ def truth_table(columns: Mapping[str, Any], n_rows: int) -> pa.Table:
 
 
 def source_columns(
-    planned: Sequence[Planned],
-    drawn: pa.Table,
-    recovered: Mapping[str, np.ndarray],
-    candidate_ids: Sequence[str],
-    clean: Difference,
+    run: InjectedRun, recovered: Mapping[str, np.ndarray], clean: Difference
 ) -> dict[str, Any]:
     """Return the truth columns of injected sources.
 
     Parameters
     ----------
-    planned, drawn
-        From `plan_injections` and `inject`.
+    run
+        The exposure with injections.
 
     recovered
         From `recover`.
 
-    candidate_ids
-        Names of the detections of the run with injections.
-
     clean
         Difference of the exposure as it is.
     """
+    planned, drawn, ids = run.planned, run.drawn, run.table.column("candidate_id").to_pylist()
     columns = {name: drawn.column(name).to_pylist() for name in drawn.column_names}
     flux = np.array(columns["flux"], float)
     response = np.array(
@@ -150,7 +200,7 @@ def source_columns(
         "injection_probability": [p.injection_probability for p in planned],
         "light_curve": [json.dumps(p.light_curve, sort_keys=True) for p in planned],
         "snr_expected": flux * response / _errors_at(clean, columns["x"], columns["y"]),
-        "candidate_id": [candidate_ids[i] if i >= 0 else "" for i in recovered["row"]],
+        "candidate_id": [ids[i] if i >= 0 else "" for i in recovered["row"]],
         "counted": counted(np.array([p.site for p in planned]), recovered["clean"], recovered["drop_reason"]),
     }
     columns |= {name: values for name, values in recovered.items() if name != "row"}
@@ -158,11 +208,7 @@ def source_columns(
 
 
 def artifact_columns(
-    exposure_id: str,
-    defects: Sequence[Mapping[str, Any]],
-    lying: np.ndarray,
-    found: pa.Table,
-    clean: Difference,
+    exposure_id: str, run: InjectedRun, lying: np.ndarray, clean: Difference
 ) -> dict[str, Any]:
     """Return the truth columns of synthetic artefacts.
 
@@ -171,18 +217,16 @@ def artifact_columns(
     exposure_id
         Name of the exposure.
 
-    defects
-        Rows of `add_artifacts`.
+    run
+        The exposure with injections.
 
     lying
         Defect that each detection lies on, -1 for none.
 
-    found
-        Detections, strongest first, with ``candidate_id``.
-
     clean
         Difference of the exposure as it is.
     """
+    defects, found = run.defects, run.table
     n = len(defects)
     names = ("x", "y", "x_end", "y_end", "extent", "flux", "class", "site", "kind", "seed", "light_curve")
     columns: dict[str, Any] = {name: [d[name] for d in defects] for name in names}
