@@ -15,17 +15,27 @@ UPSTREAM = {
     "observations": set(),
     "science_images": {"observations"},
     "references": {"observations"},
+    "survey_cutouts": set(),
+    "known_objects": {"observations"},
+    "ztf_alerts": {"observations"},
     "aligned_pairs": {"science_images", "references"},
     "normalized_pairs": {"aligned_pairs", "science_images"},
     "zogy_differences": {"normalized_pairs"},
     "classic_differences": {"normalized_pairs"},
-    "candidates": {"zogy_differences", "normalized_pairs"},
+    "candidates": {"zogy_differences", "normalized_pairs", "known_objects"},
     "cutouts": {"candidates", "zogy_differences", "normalized_pairs"},
     "light_curves": {"candidates", "zogy_differences", "normalized_pairs"},
 }
 
 GROUPS = {
-    "acquisition": {"observations", "science_images", "references"},
+    "acquisition": {
+        "observations",
+        "science_images",
+        "references",
+        "survey_cutouts",
+        "known_objects",
+        "ztf_alerts",
+    },
     "alignment": {"aligned_pairs", "normalized_pairs"},
     "differencing": {"zogy_differences", "classic_differences"},
     "detection": {"candidates", "cutouts", "light_curves"},
@@ -64,7 +74,7 @@ def test_the_columns_of_tables_are_known_before_the_first_run(nodes: dict):
         schema = nodes[name].metadata["dagster/column_schema"]
         schema = getattr(schema, "schema", schema)
         assert all(column.description for column in schema.columns), name
-        assert "exposure_id" in {column.name for column in schema.columns}
+        assert {"exposure_id", "night"} & {column.name for column in schema.columns}
 
 
 def test_only_archives_have_a_pool_and_retries():

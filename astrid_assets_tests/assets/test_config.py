@@ -9,10 +9,12 @@ import pytest
 from astrid_assets import science
 from astrid_assets.assets.config import (
     CONFIGS,
+    MATCH_OPTIONS,
     AlignConfig,
     CandidatesConfig,
     CutoutsConfig,
     LightCurvesConfig,
+    MatchConfig,
     NormalizeConfig,
     ReferencesConfig,
     check_processing,
@@ -22,6 +24,7 @@ from astrid_assets.errors import ConfigurationError
 from astrid_assets.fields import Field, SimulatedOptions
 from astrid_assets.science import forced, objects, stamps, visits
 from astrid_assets.science.association import associate, place_detections
+from astrid_assets.science.catalogue import crossmatch
 from astrid_assets.storage.layout import ASSETS
 
 
@@ -42,12 +45,14 @@ def test_every_asset_has_options():
         (AlignConfig, science.align, {"science", "reference", "assume_aligned"}),
         (NormalizeConfig, science.normalize, {"pair"}),
         (CandidatesConfig, science.detect, {"difference", "pair"}),
+        (MatchConfig, crossmatch, {"ra", "dec", "exposure_id", "mjd", "known"}),
     ],
 )
 def test_the_options_are_those_of_the_science_with_the_same_defaults(config, function, left_out):
     parameters = inspect.signature(function).parameters
     theirs = {name: p.default for name, p in parameters.items() if name not in left_out}
-    ours = {name: f.default for name, f in config.model_fields.items() if name != "force"}
+    beside = {"force"} | (set(MATCH_OPTIONS) if config is CandidatesConfig else set())
+    ours = {name: f.default for name, f in config.model_fields.items() if name not in beside}
     assert ours == theirs
 
 
