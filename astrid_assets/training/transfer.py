@@ -105,16 +105,12 @@ def read_samples(folder: Path, splits: Sequence[str]) -> TransferSamples:
     """
     from astrid_assets.training.loader import TripletDataset
 
+    names = ("label", "type", "domain", "snr", "object_id")
     parts = []
     for split in splits:
-        data = TripletDataset(folder, split)
-        table = data.catalog
-        rows = np.flatnonzero(table["label"].to_numpy() >= 0)
-        columns = {
-            name: table[name].to_numpy()[rows] for name in ("label", "type", "domain", "snr", "object_id")
-        }
-        flux = table["flux"].to_numpy()[rows]
-        parts.append((oriented(data.stamps(rows), flux), *columns.values()))
+        data = TripletDataset(folder, split, view=None, size=SIZE)
+        columns = [data.catalog[name].to_numpy(zero_copy_only=False) for name in names]
+        parts.append((oriented(data[:][0], data.catalog["flux"].to_numpy()), *columns))
     samples = TransferSamples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     if len(np.unique(samples.label)) < 2:
         msg = f"{folder}: splits {', '.join(splits)} hold no samples of both classes"
