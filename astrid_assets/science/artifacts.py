@@ -52,7 +52,7 @@ def find_ghosts(
 
     The median of every cell of 16 x 16 pixels of a residual is compared with its own error;
     at least four neighbouring cells must exceed the threshold. Medians leave out what is small
-    enough to be a source.
+    enough to be a source; the wings of a star that only this image shows are no ghost.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def find_ghosts(
     normal = np.where(bad, np.nan, residual / rms)[: rows * GHOST_CELL, : columns * GHOST_CELL]
     cells = normal.reshape(rows, GHOST_CELL, columns, GHOST_CELL).swapaxes(1, 2).reshape(rows, columns, -1)
     level, usable = finite_median(cells)
-    judged = usable >= GHOST_CELL**2 // 4
+    judged = (usable >= GHOST_CELL**2 // 4) & ~_around_new_stars(normal, (rows, columns))
     level = np.where(judged, level, 0.0)
     # the error of a median is 1.25 times that of a mean
     significance = level * np.sqrt(usable) / 1.25
@@ -97,6 +97,25 @@ def find_ghosts(
         glowing, np.ones((GHOST_CELL, GHOST_CELL), bool)
     )
     return whole
+
+
+NEW_STAR = 200.0
+"""Sigma of a pixel above which it is the core of a new star, whose wings reach several cells: no ghost is
+that bright, and a star of ten thousand sigma raises the cells around it by ten."""
+
+NEW_STAR_CELLS = 3
+"""Cells around such a pixel that its wings may reach."""
+
+
+def _around_new_stars(normal: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the cells in which the wings of a new bright star would look like a ghost."""
+    y, x = np.nonzero(normal > NEW_STAR)
+    cores = np.zeros(shape, bool)
+    cores[y // GHOST_CELL, x // GHOST_CELL] = True
+    if not cores.any():
+        return cores
+    side = 2 * NEW_STAR_CELLS + 1
+    return ndimage.binary_dilation(cores, structure=np.ones((side, side), bool))
 
 
 LINE_SEGMENT = 256

@@ -59,6 +59,18 @@ def test_a_ghost_is_found_and_stars_are_not():
     assert not find_ghosts(residual[:40, :40], np.full((40, 40), 5.0), clean[:40, :40]).any()
 
 
+def test_the_wings_of_a_new_bright_star_are_no_ghost():
+    rng = np.random.default_rng(5)
+    residual, rms = rng.normal(0, 5, (400, 400)), np.full((400, 400), 5.0)
+    clean = np.zeros(residual.shape, bool)
+    yy, xx = np.mgrid[:400, :400]
+    # an aureole that falls with the third power of the distance
+    residual += 30_000.0 / (1.0 + ((xx - 150) ** 2 + (yy - 220) ** 2) / 4.0) ** 1.5
+    assert not find_ghosts(residual, rms, clean).any()
+    disc = (xx - 320) ** 2 + (yy - 100) ** 2 < 40**2
+    assert find_ghosts(residual + 4.0 * disc, rms, clean)[disc].mean() > 0.9
+
+
 def test_a_trail_is_flagged_and_a_transient_beside_it_is_not():
     pair = known_pair(size=300, sources=[(60.0, 240.0, 900.0, 0.0)])
     science = pair.science.data.copy()
