@@ -14,6 +14,7 @@ from astrid_assets.assets.catalogues import known_objects, survey_cutouts, ztf_a
 from astrid_assets.assets.detection import candidates, cutouts, light_curves  # noqa: E402
 from astrid_assets.assets.differencing import differences  # noqa: E402
 from astrid_assets.assets.injections import injections  # noqa: E402
+from astrid_assets.assets.release import training_release  # noqa: E402
 from astrid_assets.assets.reporting import data_catalog, exploration_notebook, field_report  # noqa: E402
 from astrid_assets.assets.training_set import training_set  # noqa: E402
 from astrid_assets.automation.freshness import with_freshness  # noqa: E402
@@ -43,6 +44,7 @@ defs = dg.Definitions(
             injections,
             training_set,
             field_report,
+            training_release,
             data_catalog,
             exploration_notebook,
         ]

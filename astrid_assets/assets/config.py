@@ -13,6 +13,7 @@ import pydantic
 
 from astrid_assets.errors import ConfigurationError
 from astrid_assets.fields import Field
+from astrid_assets.storage.layout import ASSETS
 
 __all__ = [
     "CONFIGS",
@@ -32,6 +33,7 @@ __all__ = [
     "ObservationsConfig",
     "ReferencesConfig",
     "SurveyCutoutsConfig",
+    "TrainingReleaseConfig",
     "TrainingSetConfig",
     "ZtfAlertsConfig",
     "check_processing",
@@ -401,6 +403,39 @@ class ExplorationNotebookConfig(ImagesConfig):
     )
 
 
+class TrainingReleaseConfig(ImagesConfig):
+    """Options of the training release."""
+
+    fields: list[str] = pydantic.Field(
+        default=[], description="Fields that take part; by default all that have a training set."
+    )
+    train_share: float = pydantic.Field(
+        default=0.8, gt=0, le=1, description="Wanted share of the labelled samples in train (BTSbot: 0.81)."
+    )
+    validation_share: float = pydantic.Field(
+        default=0.1, gt=0, le=1, description="The same in validation (BTSbot: 0.09)."
+    )
+    test_share: float = pydantic.Field(
+        default=0.1, gt=0, le=1, description="The same in test (BTSbot: 0.10)."
+    )
+    nside: int = pydantic.Field(
+        default=16,
+        ge=1,
+        description="Resolution of the HEALPix cells that stay together; a power of two. 16 are cells of 3.7 "
+        "degrees, as in the Multimodal Universe.",
+    )
+    radius: float = pydantic.Field(
+        default=5.0, ge=0, description="Samples closer than this stay together, arcsec."
+    )
+    seed: str = pydantic.Field(default="astrid", description="Decides between equally good splits.")
+    min_samples: int = pydantic.Field(
+        default=100, ge=1, description="Fewer labelled samples are no release: it is refused."
+    )
+    floor: int = pydantic.Field(
+        default=1000, ge=1, description="Number of labelled samples below which a check warns."
+    )
+
+
 CONFIGS: dict[str, type[dg.Config]] = {
     "observations": ObservationsConfig,
     "science_images": ImagesConfig,
@@ -418,6 +453,9 @@ CONFIGS: dict[str, type[dg.Config]] = {
     "injections": InjectionsConfig,
     "training_set": TrainingSetConfig,
     "field_report": FieldReportConfig,
+    "training_release": TrainingReleaseConfig,
+    "data_catalog": ImagesConfig,
+    "exploration_notebook": ExplorationNotebookConfig,
 }
 """Class of the options of each asset."""
 
@@ -447,8 +485,8 @@ def check_processing(sky_field: Field) -> None:
     """
     for asset, options in sky_field.processing.items():
         where = f"field {sky_field.name}: processing.{asset}"
-        if asset not in CONFIGS:
-            msg = f"{where}: there is no such asset; there are {', '.join(CONFIGS)}"
+        if asset not in ASSETS:
+            msg = f"{where}: there is no such asset; there are {', '.join(ASSETS)}"
             raise ConfigurationError(msg)
         known = set(CONFIGS[asset].model_fields) - {"force"}
         for name in options:

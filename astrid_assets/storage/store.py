@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +118,18 @@ class Store:
                 place = target.joinpath(*file.relative_to(source).parts)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(file.read_bytes())
+
+    @contextmanager
+    def new_folder(self, folder: str) -> Iterator[Callable[[str], BinaryIO]]:
+        """Make a folder that appears at its place, whole, when the block ends without an error.
+
+        The block gets a function that opens a new file of the folder, for writing and reading. What killed
+        processes left on the way is removed; call with the lock held of those who write there.
+        """
+        self.remove(f"{_STAGING}/{folder.rpartition('/')[0]}")
+        with self.staging(folder) as staging:
+            yield lambda name: (staging / name).open("w+b")
+            self.adopt(staging, folder)
 
     def remove(self, path: str) -> None:
         """Remove a file or a folder; nothing happens where there is none."""
