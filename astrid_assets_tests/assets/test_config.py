@@ -25,7 +25,7 @@ from astrid_assets.fields import Field, SimulatedOptions
 from astrid_assets.science import forced, objects, stamps, visits
 from astrid_assets.science.association import associate, place_detections
 from astrid_assets.science.catalogue import crossmatch
-from astrid_assets.storage.layout import ASSETS
+from astrid_assets.storage.layout import ASSETS, RELEASE_ASSETS
 
 
 def field(**processing: dict) -> Field:
@@ -35,7 +35,7 @@ def field(**processing: dict) -> Field:
 
 
 def test_every_asset_has_options():
-    assert tuple(CONFIGS) == ASSETS
+    assert tuple(CONFIGS) == (*ASSETS, *RELEASE_ASSETS)
 
 
 @pytest.mark.parametrize(
