@@ -94,6 +94,10 @@ CATALOG_COLUMNS = {name: (kind, unit, text) for name, kind, unit, text in _COLUM
 """Type, unit and description of the columns of the catalogue, one row a field."""
 
 
+_COLUMNS_MAX = 8
+"""Fields that the table of checks has a column for each; of more it gives numbers."""
+
+
 @dataclass(frozen=True)
 class Catalog:
     """The catalogue as files."""
@@ -272,15 +276,17 @@ def _totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _colour_table(checks: Mapping[str, FieldChecks]) -> dict[str, Any]:
-    """Return the checks that some field does not pass, with the colour of each field."""
-    by_field = {name: {(c["asset"], c["name"]): c for c in some} for name, some in checks.items() if some}
-    every = {key: None for some in by_field.values() for key in some}
-    rows = []
-    for key in every:
-        found = [some.get(key, {}).get("colour", "none") for some in by_field.values()]
-        if worst(found) in COLOURS[2:]:
-            rows.append([*key, *found])
-    return {"fields": list(by_field), "rows": rows, "passed": len(every) - len(rows), "every": len(every)}
+    """Return the checks that some field does not pass: the colour of each field, or how many of many."""
+    by_field = {
+        name: {(c["asset"], c["name"]): c["colour"] for c in some} for name, some in checks.items() if some
+    }
+    every = dict.fromkeys(key for some in by_field.values() for key in some)
+    poor = {key: [some.get(key, "none") for some in by_field.values()] for key in every}
+    poor = {key: found for key, found in poor.items() if worst(found) in COLOURS[2:]}
+    few = len(by_field) <= _COLUMNS_MAX
+    rows = [[*key, *(found if few else map(found.count, COLOURS[:1:-1]))] for key, found in poor.items()]
+    names = list(by_field) if few else [f"{colour} fields" for colour in COLOURS[:1:-1]]
+    return {"names": names, "few": few, "rows": rows, "passed": len(every) - len(rows), "every": len(every)}
 
 
 def _issues(found: Mapping[str, Sequence[Limitation]]) -> list[dict[str, Any]]:

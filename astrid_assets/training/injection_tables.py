@@ -35,6 +35,7 @@ __all__ = [
     "counted",
     "efficiency_metrics",
     "efficiency_table",
+    "flux_pulls",
     "injection_metrics",
     "join_truth",
     "source_columns",
@@ -310,7 +311,7 @@ def injection_metrics(truth: pa.Table) -> dict[str, float]:
     """
     column = {
         name: truth.column(name).to_numpy(zero_copy_only=False)
-        for name in ("flux", "flux_before", "flux_forced", "flux_forced_error", "snr_expected", "separation")
+        for name in ("flux", "flux_forced", "snr_expected", "separation")
     }
     found, count = (np.array(truth.column(n).to_pylist(), bool) for n in ("found", "counted"))
     source = np.array([k == "source" for k in truth.column("kind").to_pylist()], bool)
@@ -319,14 +320,31 @@ def injection_metrics(truth: pa.Table) -> dict[str, float]:
     for name, low, high in (("10", 10.0, np.inf), ("10_20", 10.0, 20.0)):
         chosen = count & (snr >= low) & (snr < high)
         metrics |= _completeness(name, found[chosen])
-    quiet = count & (np.abs(column["flux_before"]) < _QUIET * column["flux_forced_error"])
+    metrics |= _pull(flux_pulls(truth))
     off = column["flux_forced"] - column["flux"]
-    pull = off / column["flux_forced_error"]
-    metrics |= _pull(pull[quiet & (snr >= _PULL_RANGE[0]) & (snr < _PULL_RANGE[1]) & np.isfinite(pull)])
     bright = count & (snr >= 20.0) & np.isfinite(off)
     metrics |= _bias(off[bright & found] / column["flux"][bright & found])
     metrics["position_rms"] = _rms(column["separation"][bright & found])
     return metrics
+
+
+def flux_pulls(truth: pa.Table) -> np.ndarray:
+    """Return (measured - injected flux) / error at the true position of the sources that tell about errors.
+
+    These are the sources that count, of S/N 5 to 100, where nothing shows without them.
+
+    Parameters
+    ----------
+    truth
+        Truth joined to recovery.
+    """
+    names = ("flux", "flux_before", "flux_forced", "flux_forced_error", "snr_expected")
+    flux, before, forced, error, snr = (truth.column(n).to_numpy(zero_copy_only=False) for n in names)
+    low, high = _PULL_RANGE
+    chosen = np.array(truth.column("counted").to_pylist(), bool)
+    chosen &= (np.abs(before) < _QUIET * error) & (np.abs(snr) >= low) & (np.abs(snr) < high)
+    pull = (forced - flux) / error
+    return pull[chosen & np.isfinite(pull)]
 
 
 def _completeness(name: str, found: np.ndarray) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,9 @@ import numpy as np
 from astrid_assets.reports.pages import number
 from astrid_assets.reports.plots import ACCENT, INK, band_colour, chart, date_axis, legend_above
 from astrid_assets.reports.sections.content import Content
+from astrid_assets.science.efficiency import efficiency as efficiency_at
+from astrid_assets.science.recovery import wilson
+from astrid_assets.training.injection_tables import flux_pulls
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from astrid_assets.reports.results import FieldResults
     from astrid_assets.storage.store import Row
 
-__all__ = ["binned_efficiency", "efficiency", "light_curves", "wilson"]
+__all__ = ["binned_efficiency", "efficiency", "light_curves"]
 
 _CURVES = 8
 """Light curves shown: those of most detections."""
@@ -136,15 +139,23 @@ def _unit(fluxes: Sequence[float | None]) -> tuple[float, str]:
 def efficiency(results: FieldResults, _inputs: Mapping[str, Any]) -> Content:
     """Show which share of injected sources was found, and whether their fluxes came back."""
     table = results.output("injections")
-    sources = None if table is None else _clean_sources(table)
-    if not sources:
+    if table is None or table.num_rows == 0:
         return Content(missing=_why_no_injections(results))
+    sources = [row for row in table.to_pylist() if row["counted"]]
     fits = results.table("injections", "efficiency.parquet")
     fit_rows = [] if fits is None else fits.to_pylist()
-    charts = [_efficiency_chart(sources, fit_rows), *_pull_charts(sources)]
-    reasons = _drop_reasons(table)
+    curves = [row for row in fit_rows if row["site"] == "all"]
+    charts = [_efficiency_chart(sources, curves)] if sources else []
+    charts += _pull_charts(flux_pulls(table))
     return Content(
-        {"charts": charts, "fits": _fit_table(fit_rows), "reasons": reasons, "number": len(sources)}
+        {
+            "charts": charts,
+            "fits": [_fit_line(row) for row in fit_rows],
+            "outcomes": _outcomes(table),
+            "classes": _classes(table),
+            "counted": len(sources),
+            "number": table.num_rows,
+        }
     )
 
 
@@ -152,20 +163,6 @@ def _why_no_injections(results: FieldResults) -> str:
     rows = results.rows("injections")
     why = next((r["reason"] for r in rows if r["reason"]), None)
     return f"There are no injections ({why})." if why else "Nothing has been injected yet."
-
-
-def _clean_sources(table: pa.Table) -> list[Row]:
-    """Return the injected sources on clean pixels that have a magnitude."""
-    rows = table.to_pylist()
-    return [r for r in rows if r["kind"] == "source" and r["clean"] and r["magnitude"] is not None]
-
-
-def wilson(found: int, total: int) -> tuple[float, float]:
-    """Return the 68 % interval of a share (Wilson 1927, JASA 22, 209)."""
-    share, z2 = found / total, 1.0
-    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = math.sqrt(share * (1 - share) / total + z2 / (4 * total**2)) / (1 + z2 / total)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def binned_efficiency(
@@ -187,101 +184,96 @@ def binned_efficiency(
     return [((i + 0.5) * width, sum(hits), len(hits)) for i, hits in sorted(bins.items())]
 
 
-def _efficiency_chart(sources: Sequence[Row], fits: Sequence[Row]) -> dict[str, Any]:
+def _efficiency_chart(sources: Sequence[Row], curves: Sequence[Row]) -> dict[str, Any]:
     bins = binned_efficiency([s["magnitude"] for s in sources], [bool(s["found"]) for s in sources])
-    plot = partial(_draw_efficiency, bins=bins, fits=fits)
+    few = "" if any(row["m50"] is not None for row in curves) else "; too few of them for a fit"
     return {
-        "svg": chart(plot, label="Share of injected sources found, by magnitude, with fit"),
-        "caption": "Injected sources on clean pixels, detected and not flagged; 68 % binomial intervals.",
+        "svg": chart(
+            partial(_draw_efficiency, bins=bins, curves=curves),
+            label="Share of injected sources found, by magnitude, with fit",
+        ),
+        "caption": f"{len(sources)} sources that count, in bins of {_BIN_WIDTH:g} mag, "
+        f"68 % binomial intervals{few}",
     }
 
 
-def _draw_efficiency(axes: Axes, *, bins: Sequence[tuple[float, int, int]], fits: Sequence[Row]) -> None:
+def _draw_efficiency(axes: Axes, *, bins: Sequence[tuple[float, int, int]], curves: Sequence[Row]) -> None:
     middles = np.array([b[0] for b in bins])
     shares = np.array([found / total for _, found, total in bins])
-    spans = np.array([wilson(found, total) for _, found, total in bins])
-    errors = np.abs(spans.T - shares)
-    axes.errorbar(middles, shares, errors, fmt="o", ms=4.5, lw=1.0, color=ACCENT, label="all bands")
-    for row in fits:
-        curve = _curve_of(row)
-        if curve is not None:
-            grid = np.linspace(middles.min() - 0.5, middles.max() + 0.5, 120)
-            band = row.get("band")
-            everything = not band or band == "all"
-            colour = INK if everything else band_colour(band)
-            name = "fit" if everything else f"fit, {band}"
-            axes.plot(grid, curve(grid), color=colour, lw=1.3 if everything else 1.0, label=name)
-            if everything:
-                axes.axvline(row["m50"], color=INK, lw=0.8, ls=(0, (4, 3)))
-                axes.text(
-                    row["m50"], 1.06, f" m50 = {row['m50']:.2f}", va="bottom", ha="center", fontsize=8.5
-                )
+    spans = np.array([wilson(found, total, z=1.0) for _, found, total in bins])
+    axes.errorbar(
+        middles, shares, np.abs(spans.T - shares), fmt="o", ms=4.5, lw=1.0, color=ACCENT, label="all bands"
+    )
+    grid = np.linspace(middles.min() - 0.5, middles.max() + 0.5, 120)
+    for row in curves:
+        if row["m50"] is not None:
+            _draw_fit(axes, row, grid)
     axes.set_ylim(-0.03, 1.05)
     axes.set_xlabel("injected magnitude [AB]")
     axes.set_ylabel("share found")
-    axes.legend(loc="lower left")
+    axes.set_title("efficiency")
+    legend_above(axes)
 
 
-def _curve_of(row: Row) -> Any:
-    """Return the fitted curve of a row of the efficiency table; None where the fit failed."""
-    if any(row.get(name) is None for name in ("epsilon0", "m50", "width")):
-        return None
-    return lambda m: row["epsilon0"] / (1.0 + np.exp((m - row["m50"]) / row["width"]))
+def _draw_fit(axes: Axes, row: Row, grid: np.ndarray) -> None:
+    """Draw a fitted curve; that of all bands in ink, with its m50."""
+    share = efficiency_at(grid, row["epsilon0"], row["m50"], row["width"])
+    if row["band"] != "all":
+        axes.plot(grid, share, color=band_colour(row["band"]), lw=1.0, label=f"fit, {row['band']}")
+        return
+    axes.plot(grid, share, color=INK, lw=1.4, label="fit, all")
+    axes.axvline(row["m50"], color=INK, lw=0.8, ls=(0, (4, 3)))
+    axes.text(row["m50"], 0.02, f"m50 = {row['m50']:.2f} ", ha="right", va="bottom", fontsize=8.5)
 
 
-def _pull_charts(sources: Sequence[Row]) -> list[dict[str, Any]]:
-    pulls = [
-        (s["flux_forced"] - s["flux"]) / s["flux_forced_error"]
-        for s in sources
-        if s["flux_forced"] is not None and s["flux_forced_error"]
-    ]
-    pulls = [p for p in pulls if math.isfinite(p)]
+def _pull_charts(pulls: np.ndarray) -> list[dict[str, Any]]:
     if len(pulls) < 2:
         return []
-    middle, width = statistics.median(pulls), _robust_width(pulls)
-    spread = f"width {width:.2f} (1.4826 MAD), std {statistics.stdev(pulls):.2f}"
-    text = f"{len(pulls)} sources: median {middle:+.2f}, {spread}"
+    text = (
+        f"{len(pulls)} sources of S/N 5 to 100 where nothing shows without them: mean {pulls.mean():+.2f}, "
+        f"standard deviation {pulls.std(ddof=1):.2f} (1 is right)"
+    )
     svg = chart(partial(_draw_pulls, pulls=pulls), label="Histogram of flux pulls and the unit Gaussian")
     return [{"svg": svg, "caption": text}]
 
 
-def _robust_width(values: Sequence[float]) -> float:
-    middle = statistics.median(values)
-    return 1.4826 * statistics.median(abs(v - middle) for v in values)
-
-
-def _draw_pulls(axes: Axes, *, pulls: Sequence[float]) -> None:
-    edges = np.linspace(-_PULL_REACH, _PULL_REACH, 41)
+def _draw_pulls(axes: Axes, *, pulls: np.ndarray) -> None:
+    edges = np.linspace(-_PULL_REACH, _PULL_REACH, 31)
     values = np.clip(pulls, -_PULL_REACH, _PULL_REACH)
     axes.hist(values, edges, density=True, color=ACCENT, alpha=0.55, label="injected sources")
-    axes.plot(
-        edges, np.exp(-(edges**2) / 2) / math.sqrt(2 * math.pi), color=INK, lw=1.2, label="unit Gaussian"
-    )
+    fine = np.linspace(-_PULL_REACH, _PULL_REACH, 121)
+    axes.plot(fine, np.exp(-(fine**2) / 2) / math.sqrt(2 * math.pi), color=INK, lw=1.2, label="unit Gaussian")
     axes.set_xlabel("(measured − injected flux) / error")
     axes.set_ylabel("share per sigma")
     axes.set_xlim(-_PULL_REACH, _PULL_REACH)
     axes.set_ylim(0, max(axes.get_ylim()[1], 0.5))
-    axes.legend(loc="upper right")
+    axes.set_title("flux pull")
+    legend_above(axes)
 
 
-def _fit_table(fits: Sequence[Row]) -> list[list[Any]]:
+def _fit_line(row: Row) -> list[Any]:
     names = ("epsilon0", "m50", "width", "m90")
-    return [
-        [row.get("band") or "all", *(_with_error(row.get(n), row.get(f"{n}_error")) for n in names)]
-        for row in fits
-    ]
+    counts = [row["n_found"], row["n_sources"]]
+    return [row["band"], row["site"], *counts, *(_with_error(row[n], row[f"{n}_error"]) for n in names)]
 
 
 def _with_error(value: float | None, error: float | None) -> str:
     if value is None:
-        return "–"
+        return ""
     return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
 
 
-def _drop_reasons(table: pa.Table) -> list[list[Any]]:
-    """Count why injected sources were not found."""
-    from collections import Counter
-
+def _outcomes(table: pa.Table) -> list[list[Any]]:
+    """Count what became of the sources that were put in."""
     rows = [r for r in table.to_pylist() if r["kind"] == "source"]
     counts = Counter(r["drop_reason"] or "found" for r in rows)
     return [[reason.replace("_", " "), n, 100.0 * n / len(rows)] for reason, n in counts.most_common()]
+
+
+def _classes(table: pa.Table) -> list[list[Any]]:
+    """Count sources and defects by class, and how many of them are seen as changes."""
+    rows = table.select(["kind", "class", "found"]).to_pylist()
+    counts = Counter((r["kind"], r["class"]) for r in rows)
+    seen = Counter((r["kind"], r["class"]) for r in rows if r["found"])
+    ranked = sorted(counts.items(), key=lambda item: (item[0][0] != "source", -item[1], item[0]))
+    return [[kind, name.replace("_", " "), n, seen[kind, name]] for (kind, name), n in ranked]
