@@ -160,6 +160,19 @@ def test_definitions_load_nothing_heavy():
     assert [name for name in HEAVY if name in loaded] == []
 
 
+def test_workers_need_no_dagster():
+    """What runs in the worker pool lies in modules that do without: each worker would pay seconds for it."""
+    handed = re.compile(r"run_exposures\((?:partial\()?(\w+)")
+    found = {
+        module: function
+        for module in modules()
+        if "dagster" in imports(module)
+        for function in handed.findall(source(module).read_text())
+        if f"def {function}(" in source(module).read_text()
+    }
+    assert found == {}
+
+
 def test_help_loads_nothing_heavy():
     """The command answers at once."""
     script = "import sys, astrid_assets.cli; print(*sys.modules)"

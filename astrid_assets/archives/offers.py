@@ -15,7 +15,7 @@ from astrid_assets.errors import ConfigurationError
 if TYPE_CHECKING:
     from astrid_assets.fields import Field
 
-__all__ = ["Question", "alert_questions", "catalogue_questions", "cutout_questions", "fetch"]
+__all__ = ["Question", "alert_questions", "catalogue_questions", "cutout_questions", "fetch", "questions_of"]
 
 _RADIUS_STEP = 0.1
 """Degrees to which the radius about a field is rounded up: a new exposure seldom makes it a new question."""
@@ -96,6 +96,28 @@ def cutout_questions(sky_field: Field, exposures: Sequence[Row]) -> list[Questio
         for name, archive in _archives(sky_field, CutoutArchive)
         for offer in archive.cutout_surveys(sky_field)
     ]
+
+
+def questions_of(sky_field: Field, *, asset: str, exposures: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return what an asset has to ask the archives of a field for, as JSON can hold it.
+
+    Parameters
+    ----------
+    sky_field
+        The field.
+
+    asset
+        ``survey_cutouts``, ``known_objects`` or ``ztf_alerts``.
+
+    exposures
+        Science exposures: ``exposure_id``, ``mjd_mid``, ``footprint``.
+    """
+    ask = {
+        "survey_cutouts": cutout_questions,
+        "known_objects": catalogue_questions,
+        "ztf_alerts": alert_questions,
+    }[asset]
+    return [question.to_dict() for question in ask(sky_field, exposures)]
 
 
 def fetch(sky_field: Field, question: Question, **options: Any) -> bytes:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from astrid_assets.archives.alert_columns import ALERT_COLUMNS
 from astrid_assets.archives.catalogues.columns import KNOWN_COLUMNS
+from astrid_assets.archives.offers import questions_of
 from astrid_assets.assets.common import (
     ARCHIVE_POOL,
     ARCHIVE_RETRIES,
@@ -144,7 +145,8 @@ def _exposures(observations: pa.Table, sky_field: Field) -> list[Row]:
 
 def _answers(job: Job, asset: str, exposures: Sequence[Row]) -> Report:
     """Ask the archives all that was not asked before; the manifest says how each answered."""
-    questions = partial(_questions, asset=asset, exposures=exposures)
+    # in a worker, which has the libraries of the archives at hand
+    questions = partial(questions_of, asset=asset, exposures=exposures)
     outcome = next(run_exposures(questions, [job.sky_field]))
     if outcome.error is not None:
         raise outcome.error
@@ -152,18 +154,6 @@ def _answers(job: Job, asset: str, exposures: Sequence[Row]) -> Report:
     report = stream(job, works)[asset]
     raise_outage(report)
     return report
-
-
-def _questions(sky_field: Field, *, asset: str, exposures: Sequence[Row]) -> list[Mapping[str, Any]]:
-    """Return what there is to ask; done in a worker, which has the libraries of the archives at hand."""
-    from astrid_assets.archives import offers
-
-    ask = {
-        "survey_cutouts": offers.cutout_questions,
-        "known_objects": offers.catalogue_questions,
-        "ztf_alerts": offers.alert_questions,
-    }[asset]
-    return [question.to_dict() for question in ask(sky_field, exposures)]
 
 
 def _work(question: Mapping[str, Any]) -> Work:

@@ -1,8 +1,8 @@
 """Detection: what changed on the sky."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -20,9 +20,9 @@ from astrid_assets.assets.common import (
     sky_fields,
 )
 from astrid_assets.assets.config import MATCH_OPTIONS, CandidatesConfig, CutoutsConfig, LightCurvesConfig
+from astrid_assets.assets.matching import Matching, matched
 from astrid_assets.assets.streaming import Job, Work, stream
 from astrid_assets.checks.specs import check_specs
-from astrid_assets.compute import run_exposures
 from astrid_assets.fields import get_field
 from astrid_assets.storage.layout import MANIFEST
 from astrid_assets.storage.manifest import COLUMNS, digest, manifest_digest, usable
@@ -72,10 +72,10 @@ def candidates(
     folder = job.store.folder("candidates", sky_field.name)
     job.store.write_table(f"{folder}/{MANIFEST}", report.manifest)
     rows = _done_rows(report.manifest)
-    work = _Matching(
+    work = Matching(
         _together(job.store, rows), known_objects, {r["exposure_id"]: r["mjd_mid"] for r in rows}, matching
     )
-    table = _matched(work)
+    table = matched(work)
     result = result_of(context, job, "candidates", report, started=started, value=table)
     counts = {"n_candidates": table.num_rows, "n_unflagged": _unflagged(table), **_n_known(table)}
     schema = {"dagster/column_schema": _schema(table)}
@@ -86,43 +86,12 @@ def candidates(
     )
 
 
-@dataclass(frozen=True)
-class _Matching:
-    """Candidates of a field and what they are matched with."""
-
-    table: pa.Table
-    known: pa.Table
-    mjd: Mapping[str, float | None]  # middle of each exposure
-    options: Mapping[str, Any]
-
-
 def _without_matching(job: Job) -> tuple[Job, dict[str, Any]]:
     """Return the job without the options of cross-matching, and these: they redo no exposure."""
     (step,) = job.steps
     matching = {name: step.options[name] for name in MATCH_OPTIONS}
     rest = {name: value for name, value in step.options.items() if name not in matching}
     return replace(job, steps=(replace(step, options=rest),)), matching
-
-
-def _matched(work: _Matching) -> pa.Table:
-    """Return the candidates with the known objects beside them; done in a worker, which has the libraries."""
-    outcome = next(run_exposures(_crossmatch, [work]))
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome.result
-
-
-def _crossmatch(work: _Matching) -> pa.Table:
-    from astrid_assets.science.catalogue import crossmatch
-
-    table, names = work.table, work.table.column("exposure_id").to_pylist()
-    ra, dec = (table.column(name).to_numpy() for name in ("ra", "dec"))
-    times = [work.mjd.get(name) for name in names]
-    mjd = pa.array(times, pa.float64()).to_numpy(zero_copy_only=False)
-    found = crossmatch(ra, dec, names, mjd, work.known, **work.options)
-    for field in found.schema:
-        table = table.append_column(field, found.column(field.name))
-    return table
 
 
 def _n_known(table: pa.Table) -> dict[str, int]:
