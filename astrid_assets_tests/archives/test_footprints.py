@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from astrid_assets.archives.footprints import centre, coverage, polygon_area, touches_circle
+from astrid_assets.archives.footprints import (
+    centre,
+    coverage,
+    enclosing_radius,
+    polygon_area,
+    touches_circle,
+)
 
 
 def box(ra: float, dec: float, width: float, height: float | None = None, angle: float = 0.0) -> list:
@@ -70,3 +76,13 @@ def test_a_footprint_touches_a_circle_at_its_side_its_corner_or_around_it():
 def test_the_area_of_a_line_is_zero():
     assert polygon_area(np.zeros((2, 2))) == 0
     assert polygon_area(np.array([[0, 0], [2, 0], [2, 3], [0, 3]])) == 6
+
+
+@pytest.mark.parametrize(("ra", "dec"), [(150.0, 2.0), (0.0, -30.0), (40.0, 89.5)])
+def test_the_circle_that_holds_images(ra: float, dec: float):
+    """Half the diagonal of one about its centre, on the tangent plane; nothing holds nothing."""
+    half = np.degrees(np.arctan(np.radians(np.hypot(0.2, 0.1))))
+    image = box(ra, dec, 0.4, 0.2)
+    assert enclosing_radius(ra, dec, [image]) == pytest.approx(half, rel=1e-6)
+    assert enclosing_radius(ra, dec, [image, box(ra, dec, 0.1)]) == pytest.approx(half, rel=1e-6)
+    assert enclosing_radius(ra, dec, []) == 0.0
