@@ -293,13 +293,6 @@ class TrainingSetConfig(ImagesConfig):
         description="Distance from an injected source within which another new detection stays unlabelled, "
         "pixels.",
     )
-    injected_share: float = pydantic.Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Share of the bogus detections seen with and without injections that is taken from the "
-        "run with them, so that class and domain are independent.",
-    )
     max_real: int = pydantic.Field(
         default=60, ge=0, description="Real samples of an exposure in each domain, drawn by their names."
     )

@@ -81,8 +81,9 @@ class LabelRules:
     ambiguous: float = 15.0
     """Distance from an injected source within which another detection may be caused by it, pixels."""
 
-    injected_share: float = 0.5
-    """Share of the bogus detections that both runs have that is taken from the run with injections."""
+    injected_shares: tuple[float, float] = (0.2, 0.8)
+    """Least and largest share of the bogus detections of both runs that is taken from the run with
+    injections; in between it is that of the real ones, so that the domain does not tell the class."""
 
     alert_margin: float = 60.0
     """Time from the ends of an exposure within which an alert is of that exposure, seconds."""
@@ -335,7 +336,7 @@ def _injected(
         match = _defect_at(row, truth, rules.margin)
     if match is not None:
         base = _about(base, match)
-        return base if row["in_clean_run"] else _put_there(base, row, match)
+        return base if row["in_clean_run"] else _put_there(base, row, match, rules)
     if twin >= 0:
         return replace(labels[twin], domain="injected", twin=twin)
     if (
@@ -363,7 +364,7 @@ def _about(base: Label, match: Row) -> Label:
     )
 
 
-def _put_there(base: Label, row: Row, match: Row) -> Label:
+def _put_there(base: Label, row: Row, match: Row, rules: LabelRules) -> Label:
     """Return the label of a detection of something that was put there."""
     if match["kind"] == "artifact":
         source = "synthetic_artifact"
@@ -372,7 +373,8 @@ def _put_there(base: Label, row: Row, match: Row) -> Label:
         label = "bogus"
     else:
         source, label = "injected", "real"
-        clear = bool(row["positive"]) == (match["flux"] > 0)
+        visible = abs(match.get("snr_expected") or math.inf) >= rules.min_snr
+        clear = visible and bool(row["positive"]) == (match["flux"] > 0)
     if not clear:
         return base
     return replace(base, label=label, source=source, confidence=CONFIDENCES[source])
@@ -417,7 +419,8 @@ def one_domain(
     """Decide which detections to keep so that no pixels are in the set twice.
 
     Of a bogus detection that both runs have, one is kept, by a hash of its name: so that there are hard
-    negatives from real detections in both domains. All else that both runs have is kept as observed.
+    negatives from real detections in both domains, in the proportion of the real ones. All else that both
+    runs have is kept as observed.
 
     Parameters
     ----------
@@ -435,7 +438,10 @@ def one_domain(
     tuple of lists of bool
         Whether to keep each detection: observed, injected.
     """
-    share = (rules or LabelRules()).injected_share
+    low, high = (rules or LabelRules()).injected_shares
+    n_observed = sum(label.label == "real" for label in labels)
+    n_injected = sum(label.label == "real" and label.twin < 0 for label in injected)
+    share = min(max(n_injected / max(n_observed + n_injected, 1), low), high)
     keep = [True] * len(labels)
     keep_injected = [True] * len(injected)
     for i, label in enumerate(injected):

@@ -142,6 +142,7 @@ def build_samples(
         probe[:, [i for i, name in enumerate(PROBE_FEATURES) if not name.startswith("missing")]],
         nuisances.missing(mask),
         np.array([[row["x"], row["y"]] for row in rows], float).reshape(-1, 2),
+        np.array([label.source == "vetted" for label in labels], bool),
     )
     chosen = select_rows(pool, seed=exposure["exposure_id"], options=select)
     chosen = np.array(sorted(chosen, key=lambda row: names[row]), int)

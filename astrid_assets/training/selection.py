@@ -75,6 +75,9 @@ class Pool:
     places: np.ndarray
     """x and y ``(n, 2)``, pixels."""
 
+    vetted: np.ndarray
+    """Whether a person looked at it, boolean; those are all taken."""
+
 
 @dataclass
 class _Taken:
@@ -139,8 +142,8 @@ def select(pool: Pool, *, seed: str | int, options: SelectionOptions | None = No
         chosen += bogus + real_part[:kept]
     chosen += _made_up(pool, parts, chosen, taken, o)
     chosen += _least(pool, rows[0], chosen, taken, o)
-    unlabelled = [r for r in rows[-1] if pool.domains[r] == "observed"]
-    return np.sort(np.array(chosen + unlabelled[: o.max_unlabelled], int))
+    unlabelled = [r for r in rows[-1] if pool.domains[r] == "observed"][: o.max_unlabelled]
+    return np.unique(np.array([*chosen, *unlabelled, *np.flatnonzero(pool.vetted)], int))
 
 
 def _few_missing(rows: list[int], pool: Pool, o: SelectionOptions) -> list[int]:

@@ -8,6 +8,7 @@ from astrid_assets.science.detection import ARTIFACT_REASONS
 from astrid_assets.training.labels import (
     CONFIDENCES,
     FLAG_CONFIDENCES,
+    Label,
     LabelRules,
     alerts_of,
     label_injected,
@@ -152,6 +153,8 @@ def test_what_was_put_there_names_itself():
 def test_what_is_not_sure_to_be_of_the_injection_is_unlabelled():
     assert label_one(injected(match="i1", positive=False)).label == "unlabelled"
     assert label_one(injected(match="i1", clean=True)).label == "unlabelled"
+    faint = label_injected([injected(match="i1")], [SOURCE | {"snr_expected": -2.5}], [], [])
+    assert faint[0].label == "unlabelled"
     assert label_one(injected(match="a1", clean=True)).label == "unlabelled"
     assert label_one(injected(match="a1", **VARIABLE)).label == "unlabelled"
 
@@ -192,8 +195,11 @@ def test_common_detections_are_kept_once_and_bogus_in_both_domains():
     keep, keep_injected = one_domain(before, labels, after)
     assert [a + b for a, b in zip(keep, keep_injected, strict=True)] == [1] * 200
     assert all(keep[::2])
-    assert 30 < sum(keep_injected) < 70
-    assert one_domain(before, labels, after, rules=LabelRules(injected_share=0.0))[0] == [True] * 200
+    # as real ones are all observed, the least share is injected
+    assert 10 < sum(keep_injected) < 32
+    put = [Label("real", "injected", domain="injected")] * 300
+    assert 60 < sum(one_domain(before, labels, after + put)[1][:200]) < 90
+    assert sum(one_domain(before, labels, after, rules=LabelRules(injected_shares=(0.0, 0.0)))[0]) == 200
 
 
 def test_every_reason_and_source_is_known():

@@ -147,7 +147,9 @@ def test_probe_table_goes_with_the_samples(samples):
 # --- selection ------------------------------------------------------------------------------------
 
 
-def pool(labels, domains, *, surroundings=None, missing=None, types=None, synthetic=None, places=None):
+def pool(
+    labels, domains, *, surroundings=None, missing=None, types=None, synthetic=None, places=None, vetted=0
+):
     n = len(labels)
     return Pool(
         [f"d{i}" for i in range(n)],
@@ -158,6 +160,7 @@ def pool(labels, domains, *, surroundings=None, missing=None, types=None, synthe
         np.zeros((n, 2)) if surroundings is None else surroundings,
         np.zeros(n, bool) if missing is None else missing,
         np.arange(2 * n).reshape(n, 2) * 100.0 if places is None else places,
+        np.arange(n) >= n - vetted,
     )
 
 
@@ -219,6 +222,12 @@ def test_few_lack_pixels():
     rows = chosen([1] * 200 + [0] * 200, ["observed"] * 400, missing=missing)
     for part in (rows[rows < 200], rows[rows >= 200]):
         assert missing[part].mean() <= 0.4
+
+
+def test_what_people_saw_is_taken():
+    rows = chosen([1] * 5 + [0] * 100, ["observed"] * 105, vetted=30)
+    assert set(range(75, 105)) <= set(rows.tolist())
+    assert len(rows) < 45
 
 
 def test_one_star_gives_one_sample():
