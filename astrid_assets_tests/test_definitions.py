@@ -8,8 +8,9 @@ import sys
 import dagster as dg
 import pytest
 
+from astrid_assets.automation.freshness import FAIL_AFTER, WARN_AFTER
 from astrid_assets.definitions import defs
-from astrid_assets.storage.layout import ASSETS
+from astrid_assets.storage.layout import ASSETS, RELEASE_ASSETS
 
 UPSTREAM = {
     "observations": set(),
@@ -25,6 +26,19 @@ UPSTREAM = {
     "candidates": {"zogy_differences", "normalized_pairs", "known_objects"},
     "cutouts": {"candidates", "zogy_differences", "normalized_pairs"},
     "light_curves": {"candidates", "zogy_differences", "normalized_pairs"},
+    "injections": {"science_images", "references", "normalized_pairs", "zogy_differences", "candidates"},
+    "training_set": {
+        "candidates",
+        "cutouts",
+        "light_curves",
+        "injections",
+        "known_objects",
+        "ztf_alerts",
+    },
+    "training_release": {"training_set"},
+    "field_report": set(ASSETS) - {"field_report"},
+    "data_catalog": set(ASSETS),
+    "exploration_notebook": set(ASSETS),
 }
 
 GROUPS = {
@@ -39,6 +53,8 @@ GROUPS = {
     "alignment": {"aligned_pairs", "normalized_pairs"},
     "differencing": {"zogy_differences", "classic_differences"},
     "detection": {"candidates", "cutouts", "light_curves"},
+    "training": {"injections", "training_set", "training_release"},
+    "reporting": {"field_report", "data_catalog", "exploration_notebook"},
 }
 
 
@@ -51,17 +67,17 @@ def nodes() -> dict[str, object]:
 def test_the_assets_and_their_lineage(nodes: dict):
     found = {name: {k.to_user_string() for k in node.parent_keys} for name, node in nodes.items()}
     assert found == UPSTREAM
-    assert set(found) == set(ASSETS)
+    assert set(found) == {*ASSETS, *RELEASE_ASSETS}
 
 
-def test_every_asset_is_described_owned_versioned_and_partitioned_by_field(nodes: dict):
+def test_every_asset_is_described_owned_and_versioned_and_those_of_a_field_are_partitioned(nodes: dict):
     for name, node in nodes.items():
         assert node.description, name
         assert len(node.description) > 80
         assert node.owners
         assert node.kinds
         assert node.code_version
-        assert node.partitions_def.name == "sky_field"
+        assert getattr(node.partitions_def, "name", None) == ("sky_field" if name in ASSETS else None)
 
 
 def test_the_groups(nodes: dict):
@@ -77,6 +93,21 @@ def test_the_columns_of_tables_are_known_before_the_first_run(nodes: dict):
         assert {"exposure_id", "night"} & {column.name for column in schema.columns}
 
 
+def test_those_of_the_night_say_how_old_they_may_get(nodes: dict):
+    for name, node in nodes.items():
+        policy = node.freshness_policy_or_from_metadata
+        if name in RELEASE_ASSETS:  # made again only when something changed
+            assert policy is None
+            continue
+        assert policy.fail_window.to_timedelta() == FAIL_AFTER
+        assert policy.warn_window.to_timedelta() == WARN_AFTER
+
+
+def test_every_run_holds_the_lock_of_what_it_works_on():
+    assets = defs.resolve_asset_graph().assets_defs
+    assert [a.keys for a in assets if "run_lock" not in a.required_resource_keys] == []
+
+
 def test_only_archives_have_a_pool_and_retries():
     for definition in defs.resolve_asset_graph().assets_defs:
         names = {key.to_user_string() for key in definition.keys}
@@ -85,16 +116,20 @@ def test_only_archives_have_a_pool_and_retries():
         assert (definition.op.retry_policy is not None) is talks
 
 
-def test_every_asset_has_checks_by_field():
+def test_every_asset_has_checks_those_of_a_field_by_field():
     graph = defs.resolve_asset_graph()
     keys = graph.asset_check_keys
-    assert {key.asset_key.to_user_string() for key in keys} == set(ASSETS)
-    assert all(graph.get(key).partitions_def.name == "sky_field" for key in keys)
+    assert {key.asset_key.to_user_string() for key in keys} == {*ASSETS, *RELEASE_ASSETS}
+    for key in keys:
+        partitions = graph.get(key).partitions_def
+        of_field = key.asset_key.to_user_string() in ASSETS
+        assert getattr(partitions, "name", None) == ("sky_field" if of_field else None)
 
 
-def test_the_job_takes_every_asset_through_one_process():
-    job = defs.resolve_job_def("field")
-    assert {k.to_user_string() for k in job.asset_layer.executable_asset_keys} == set(ASSETS)
+@pytest.mark.parametrize(("name", "assets"), [("field", ASSETS), ("release", RELEASE_ASSETS)])
+def test_each_job_takes_its_assets_through_one_process(name: str, assets: tuple[str, ...]):
+    job = defs.resolve_job_def(name)
+    assert {k.to_user_string() for k in job.asset_layer.executable_asset_keys} == set(assets)
     assert job.executor_def is dg.in_process_executor
 
 

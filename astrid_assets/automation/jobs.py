@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dagster as dg
 
-from astrid_assets.storage.layout import RELEASE_ASSETS
+from astrid_assets.storage.layout import ASSETS, RELEASE_ASSETS
 
 __all__ = ["FIELD_JOB", "RELEASE_JOB", "field_job", "release_job"]
 
 FIELD_JOB = "field"
 RELEASE_JOB = "release"
 
-_release = dg.AssetSelection.from_string(" or ".join(f'key:"{name}"' for name in RELEASE_ASSETS))
-
 field_job = dg.define_asset_job(
     FIELD_JOB,
-    selection=dg.AssetSelection.all() - _release,
+    selection=dg.AssetSelection.assets(*ASSETS),
     description="One field from its archives to its report; only what is new is worked on.",
     # parallelism lies in the worker pool of astrid_assets.compute; a process a step would cost seconds each
     executor_def=dg.in_process_executor,
@@ -23,7 +21,7 @@ field_job = dg.define_asset_job(
 
 release_job = dg.define_asset_job(
     RELEASE_JOB,
-    selection=_release,
+    selection=dg.AssetSelection.assets(*RELEASE_ASSETS),
     description="The training release, the catalogue and the notebook, from all fields as they are.",
     executor_def=dg.in_process_executor,
 )

@@ -7,12 +7,13 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from html.parser import HTMLParser
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING, Any
 
 from astrid_assets import __version__
 from astrid_assets.clock import from_mjd
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["PageFacts", "date", "inspect", "number", "render", "shown"]
 
@@ -53,6 +54,8 @@ def date(mjd: float | None, *, time: bool = True) -> str:
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("astrid_assets.reports"),
         autoescape=True,
