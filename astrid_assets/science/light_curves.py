@@ -109,13 +109,13 @@ def reference_magnitude(kind: str, curve: Curve, band: str) -> float:
 def visible_phases(kind: str, curve: Curve) -> tuple[float, float]:
     """Return the times from the peak, in days, between which a transient or flare is bright.
 
-    (0, 0) for moving objects, one period (agn: a thousand days) for variables.
+    (0, 0) for moving objects, one period (agn: a hundred days) for variables.
     """
     if kind == "flare":
         low, high = facts()[kind]["visible"]["range"]
         return low * curve["fwhm"] / _MINUTES_A_DAY, high * curve["fwhm"] / _MINUTES_A_DAY
     if kind in VARIABLES:
-        return 0.0, float(curve.get("period", 1000.0))
+        return 0.0, float(curve.get("period", 100.0))
     if "visible" not in facts()[kind]:
         return 0.0, 0.0
     low, high = facts()[kind]["visible"]["range"]

@@ -42,8 +42,8 @@ def test_every_asset_has_options():
     ("config", "function", "left_out"),
     [
         (ReferencesConfig, science.coadd, {"images", "assume_aligned"}),
-        (AlignConfig, science.align, {"science", "reference", "assume_aligned"}),
-        (NormalizeConfig, science.normalize, {"pair"}),
+        (AlignConfig, science.align, {"science", "reference", "reuse", "assume_aligned"}),
+        (NormalizeConfig, science.normalize, {"pair", "reuse"}),
         (CandidatesConfig, science.detect, {"difference", "pair"}),
         (MatchConfig, crossmatch, {"ra", "dec", "exposure_id", "mjd", "known"}),
     ],
