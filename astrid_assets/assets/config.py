@@ -297,7 +297,7 @@ class TrainingSetConfig(ImagesConfig):
         default=60, ge=0, description="Real samples of an exposure in each domain, drawn by their names."
     )
     max_imbalance: float = pydantic.Field(
-        default=2.0,
+        default=1.5,
         ge=1,
         description="Largest ratio of the classes, either way, among detections with like surroundings; "
         "more samples against a model that learns the surroundings.",

@@ -28,7 +28,7 @@ class SelectionOptions:
     max_real: int = 60
     """Real samples in each domain."""
 
-    max_imbalance: float = 2.0
+    max_imbalance: float = 1.5
     """Largest ratio of the classes, either way, among detections with like surroundings."""
 
     min_bogus: int = 3
