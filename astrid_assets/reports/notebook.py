@@ -104,9 +104,8 @@ def execute(text: str, *, timeout: float) -> Executed:
         try:
             client.execute(env=_environment(folder))
         finally:
-            if manager.has_kernel:
-                manager.shutdown_kernel(now=True)
-    notebook.metadata.pop("widgets", None)
+            _stop(client, manager)
+    _describe_pictures(notebook)
     html = to_html(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     errors = [o for cell in code for o in cell.outputs if o.output_type == "error"]
@@ -117,6 +116,27 @@ def execute(text: str, *, timeout: float) -> Executed:
         n_code=len(code),
         facts=inspect(html),
     )
+
+
+def _describe_pictures(notebook: NotebookNode) -> None:
+    """Give each picture the heading that it stands under as its text, for those who cannot see it."""
+    heading = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = next((x for x in reversed(cell.source.splitlines()) if x.startswith("#")), heading)
+            continue
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                output.metadata["image/png"] = {"alt": heading.strip("# ")}
+
+
+def _stop(client: Any, manager: Any) -> None:
+    """End the kernel and close all sockets; nothing in it is worth waiting for."""
+    if manager.has_kernel:
+        manager.shutdown_kernel(now=True)
+    if client.kc is not None:
+        client.kc.stop_channels()
+        client.kc.context.destroy(linger=0)
 
 
 def _environment(folder: str) -> dict[str, str]:

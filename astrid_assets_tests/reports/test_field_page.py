@@ -102,20 +102,24 @@ def test_a_field_without_wcs_times_and_zero_point_is_shown(store, tmp_path):
     """The numbers of real images without any calibration, on the pixels of the tiny field."""
     bare = {"mjd_mid": None, "zeropoint": None, "footprint": None, "band": None, "seeing": None}
     observed(tmp_path, [{"exposure_id": "a", "archive": "local"}])
-    for asset in ("science_images", "aligned_pairs", "normalized_pairs"):
+    for asset in ("science_images", "aligned_pairs"):
         write(tmp_path, asset, [image_row("a", **bare, metrics={"astrometric_rms": 0.1})])
-    source = next(r for r in store.manifest("zogy_differences", "tiny").to_pylist() if r["state"] == "ok")
     metrics = {"scorr_mad_std": 1.0, "residual_noise_ratio": 1.1, "noise_whiteness": 0.1}
-    place = tmp_path / source["path"]
-    place.parent.mkdir(parents=True)
-    shutil.copy(store.path(source["path"]), place)
-    write(tmp_path, "zogy_differences", [image_row("a", **bare, metrics=metrics, path=source["path"])])
+    for asset in ("normalized_pairs", "zogy_differences"):
+        path = next(r["path"] for r in store.manifest(asset, "tiny").to_pylist() if r["state"] == "ok")
+        place = tmp_path / path
+        place.parent.mkdir(parents=True)
+        shutil.copy(store.path(path), place)
+        write(tmp_path, asset, [image_row("a", **bare, metrics=metrics, path=path)])
     results = results_of(tmp_path)
-    for section in SECTIONS:
-        draw(section, results, {"checks": [], "exposure_id": "a", "slot": 1})
-    html, _ = draw("noise", results, {})
-    assert "band unknown" in html
-    assert "no world coordinates" in draw("limitations", results, {})[0]
+    drawn = {s: draw(s, results, {"checks": [], "exposure_id": "a", "slot": 1})[0] for s in SECTIONS}
+    assert "band unknown" in drawn["noise"]
+    assert "unknown band, unknown UTC" in drawn["panels"]
+    assert ">N</text>" not in drawn["panels"]
+    assert "50 px" in drawn["panels"]
+    assert "times unknown" in drawn["quality"]
+    assert "no world coordinates" in drawn["limitations"]
+    assert "no zero point" in drawn["limitations"]
     parts = parts_of(results, [], panels_max=1)
     page, facts = finish(results.sky_field, parts, archives=["local"])
     assert "Real data" in page
