@@ -16,6 +16,7 @@ from astrid_assets import __version__
 from astrid_assets.cli.bench import bench
 from astrid_assets.cli.demo import demo
 from astrid_assets.cli.difference import difference
+from astrid_assets.cli.export import export
 from astrid_assets.cli.fields import fields
 from astrid_assets.cli.output import print_json
 from astrid_assets.cli.plan import plan
@@ -34,7 +35,7 @@ def astrid() -> None:
     """
 
 
-for _command in (demo, run, plan, fields, difference, bench):
+for _command in (demo, run, plan, fields, difference, export, bench):
     astrid.add_command(_command)
 
 

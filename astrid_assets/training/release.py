@@ -37,6 +37,7 @@ __all__ = [
     "ReleaseOptions",
     "merge_samples",
     "plan_release",
+    "read_checksums",
     "release_metrics",
     "verify_release",
     "write_release",
@@ -565,6 +566,27 @@ def _statistics(release: Release, pixels: Mapping[str, Any]) -> dict[str, Any]:
 # --- looking at a release -----------------------------------------------------------------------------
 
 
+def read_checksums(folder: Any) -> dict[str, str]:
+    """Return the sha256 of each file of a release by name.
+
+    Parameters
+    ----------
+    folder
+        `pathlib.Path` (or one of an object store) of the release.
+
+    Raises
+    ------
+    AstridError
+        There is no release in the folder.
+    """
+    try:
+        lines = (folder / CHECKSUMS).read_text().splitlines()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        msg = f"{folder} holds no release: there is no file {CHECKSUMS}"
+        raise AstridError(msg) from error
+    return {name: value for value, name in (line.split("  ", 1) for line in lines)}
+
+
 def verify_release(folder: Any) -> dict[str, str]:
     """Compare the files of a release with their checksums.
 
@@ -583,13 +605,8 @@ def verify_release(folder: Any) -> dict[str, str]:
     AstridError
         There is no release in the folder.
     """
-    try:
-        lines = (folder / CHECKSUMS).read_text().splitlines()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        msg = f"{folder} holds no release: there is no file {CHECKSUMS}"
-        raise AstridError(msg) from error
     wrong = {}
-    for wanted, name in (line.split("  ", 1) for line in lines):
+    for name, wanted in read_checksums(folder).items():
         try:
             with (folder / name).open("rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
