@@ -232,25 +232,28 @@ def find_cosmic_rays(
         background.level.astype(np.float32),
         np.where(image.bad, background.rms**2, image.variance).astype(np.float32),
     )
+    # the medians inside leave a border as it is: stars at the edge of an image would pass for hits
+    planes = tuple(np.pad(plane, _CELL_BORDER, mode="reflect") for plane in planes)
     hits = np.zeros(image.shape, bool)
-    for core, wide, inner in _cells(image.shape):
+    for core, wide in _cells(image.shape):
         if suspects is None or suspects[core].any():
             part = (np.ascontiguousarray(plane[wide]) for plane in planes)
-            hits[core] = _laplacian_hits(*part, psf_fwhm, threshold, contrast)[inner]
+            found = _laplacian_hits(*part, psf_fwhm, threshold, contrast)
+            hits[core] = found[_CELL_BORDER:-_CELL_BORDER, _CELL_BORDER:-_CELL_BORDER]
     return hits
 
 
-def _cells(
-    shape: tuple[int, int], *, size: int = 64, border: int = 8
-) -> Iterator[tuple[tuple[slice, ...], ...]]:
-    """Yield cells of an image, each with a border, and the place of the cell within that."""
-    for y in range(0, shape[0], size):
-        for x in range(0, shape[1], size):
-            ends = (min(y + size, shape[0]), min(x + size, shape[1]))
-            starts = (max(y - border, 0), max(x - border, 0))
-            wide = (slice(starts[0], ends[0] + border), slice(starts[1], ends[1] + border))
-            inner = (slice(y - starts[0], ends[0] - starts[0]), slice(x - starts[1], ends[1] - starts[1]))
-            yield (slice(y, ends[0]), slice(x, ends[1])), wide, inner
+_CELL, _CELL_BORDER = 64, 8
+"""Side of a cell and of the border around it, pixels; the medians reach six."""
+
+
+def _cells(shape: tuple[int, int]) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Yield the cells of an image, and with their borders in the padded image."""
+    for y in range(0, shape[0], _CELL):
+        for x in range(0, shape[1], _CELL):
+            ends = (min(y + _CELL, shape[0]), min(x + _CELL, shape[1]))
+            core = (slice(y, ends[0]), slice(x, ends[1]))
+            yield core, (slice(y, ends[0] + 2 * _CELL_BORDER), slice(x, ends[1] + 2 * _CELL_BORDER))
 
 
 def _laplacian_hits(

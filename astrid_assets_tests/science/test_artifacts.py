@@ -45,6 +45,23 @@ def test_cosmic_rays_are_told_from_stars():
     assert found.mean() < 0.01
 
 
+def test_stars_at_the_edge_are_no_cosmic_rays():
+    rng = np.random.default_rng(6)
+    model = np.full((200, 200), SKY)
+    x = np.r_[np.linspace(15, 185, 12), np.linspace(15, 185, 12)]
+    y = np.r_[np.tile([1.6, 3.4, 4.5, 5.3], 3), 199 - np.tile([1.6, 3.4, 4.5, 5.3], 3)]
+    draw(model, x, y, np.full(24, 8000.0), 2.0)
+    data = expose(model, rng)
+    variance = (model * 6.2 + 100) / 6.2**2
+    image = MaskedImage(data, u.adu, variance=variance)
+    found = find_cosmic_rays(image, estimate_background(image.data, image.bad), 2.0)
+    cores = [
+        found[round(b) - 1 : round(b) + 2, round(a) - 1 : round(a) + 2].any()
+        for a, b in zip(x, y, strict=True)
+    ]
+    assert not any(cores)
+
+
 def test_a_ghost_is_found_and_stars_are_not():
     rng = np.random.default_rng(4)
     residual = rng.normal(0, 5, (400, 400))
