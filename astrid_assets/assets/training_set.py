@@ -100,7 +100,7 @@ def _works(
     injected = {r["exposure_id"]: r for r in usable(manifest)} if manifest is not None else {}
     verdicts = [asdict(v) for v in _verdicts() if v.field == job.sky_field.name]
     all_alerts = alerts.to_pylist()
-    for row in usable(cutouts):
+    for row in (r for r in cutouts.to_pylist() if r["state"] in {"ok", "empty"}):
         name = row["exposure_id"]
         inputs: dict[str, Any] = {
             "known": known.get(name, {}),

@@ -53,6 +53,13 @@ class Detections:
     stamp: Sequence[int]
     """Row of each detection in `triplets`; -1 where it was not cut out."""
 
+    @classmethod
+    def none(cls, size: int = 65) -> Detections:
+        """Return no detections, with stamps of a size in pixels."""
+        pixels, place = np.zeros((0, 3, size, size)), np.zeros(0, np.int32)
+        score = np.zeros((0, size, size), np.float32)
+        return cls([], Triplets(pixels.astype(np.float32), pixels.astype(np.uint8), score, place, place), [])
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["counts", "exposure_metrics", "field_metrics"]
 
+_LEAST = 20
+"""Samples below which a share says nothing."""
+
 _NAMES = {value: name for name, value in LABELS.items()}
 
 
@@ -94,7 +97,7 @@ def field_metrics(samples: pa.Table, probe: pa.Table) -> dict[str, Any]:
     dict
         ``real_share`` of the labelled samples; ``smallest_stratum``, samples in the rarest pair of label and
         domain; ``missing_gap``, difference between the classes in the share of samples with missing pixels;
-        ``shortcut_auc``. NaN where there is nothing to measure.
+        ``shortcut_auc``. NaN where there are too few samples to measure it.
     """
     labels = np.array(probe["label"].to_pylist(), int)
     known = labels >= 0
@@ -103,7 +106,7 @@ def field_metrics(samples: pa.Table, probe: pa.Table) -> dict[str, Any]:
         -1, len(PROBE_FEATURES)
     )
     return {
-        "real_share": float((labels == 1).sum() / known.sum()) if known.any() else np.nan,
+        "real_share": float((labels == 1).sum() / known.sum()) if known.sum() >= _LEAST else np.nan,
         "smallest_stratum": float(min(strata[label, domain] for label in (0, 1) for domain in DOMAINS)),
         "missing_gap": _missing_gap(features, labels),
         "shortcut_auc": shortcut_auc(features, labels, probe["object_id"].to_pylist()),
@@ -112,6 +115,6 @@ def field_metrics(samples: pa.Table, probe: pa.Table) -> dict[str, Any]:
 
 def _missing_gap(features: np.ndarray, labels: np.ndarray) -> float:
     lacking = features[:, [i for i, n in enumerate(PROBE_FEATURES) if n.startswith("missing")]].any(axis=1)
-    if not ((labels == 0).any() and (labels == 1).any()):
+    if min((labels == 0).sum(), (labels == 1).sum()) < _LEAST:
         return float("nan")
     return float(abs(lacking[labels == 1].mean() - lacking[labels == 0].mean()))

@@ -190,6 +190,14 @@ def test_without_injections_there_is_what_was_observed(inputs):
     assert checks["strata_complete"].severity == dg.AssetCheckSeverity.WARN
 
 
+def test_an_exposure_without_candidates_has_its_injections(inputs):
+    rows = inputs["cutouts"].to_pylist()
+    rows[1] |= {"state": "empty", "path": None, "files": {}}
+    result = run(inputs | {"cutouts": build_manifest(rows)})
+    domains = {(r["exposure_id"], r["domain"]) for r in result.value.to_pylist()}
+    assert domains == {("e1", "observed"), ("e1", "injected"), ("e2", "injected")}
+
+
 def test_nothing_in_nothing_out(inputs):
     empty = {name: table.slice(0, 0) for name, table in inputs.items()}
     result = run(empty)

@@ -43,22 +43,23 @@ def _beside(row: Row, name: str) -> str:
 
 def _load(task: Task) -> _Exposure:
     store, inputs = task.job.store, task.work.inputs
-    observed = _observed(task, inputs["cutouts"])
-    row = inputs.get("injections")
+    row = inputs["injections"]
     if row is None:
-        return _Exposure(observed, None, [], None)
+        return _Exposure(_observed(task, inputs["cutouts"], 65), None, [], None)
     found = store.read_table(_beside(row, "_detections.parquet")).to_pylist()
     triplets = read_triplets(store.path(_beside(row, "_stamps.npz")))
     injected = Detections(found, triplets, [r["stamp"] for r in found])
-    hosts = inputs.get("hosts") or {}
     truth = store.read_table(row["path"]).to_pylist()
-    truth = [t | {"host_id": hosts.get(t["host_id"], t["host_id"])} for t in truth]
-    return _Exposure(observed, injected, truth, read_tiles(store.path(_beside(row, "_tiles.npz"))))
+    truth = [t | {"host_id": inputs["hosts"].get(t["host_id"], t["host_id"])} for t in truth]
+    tiles = read_tiles(store.path(_beside(row, "_tiles.npz")))
+    return _Exposure(_observed(task, inputs["cutouts"], triplets.size), injected, truth, tiles)
 
 
-def _observed(task: Task, row: Row) -> Detections:
-    """Return the candidates that were cut out, with what is known about them."""
+def _observed(task: Task, row: Row, size: int) -> Detections:
+    """Return the candidates that were cut out, with what is known about them; maybe none."""
     store, known = task.job.store, task.work.inputs["known"]
+    if row["path"] is None:
+        return Detections.none(size)
     rows = store.read_table(_beside(row, ".parquet")).to_pylist()
     rows = [r | known.get(r["candidate_id"], {}) for r in rows]
     return Detections(rows, read_triplets(store.path(row["path"])), range(len(rows)))
