@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from astrid_assets.images.triplets import CHANNELS, STAMP_BITS, Triplets
+from astrid_assets.images.triplets import CHANNELS, STAMP_BITS, Triplets, crop
 from astrid_assets.training import nuisances
 from astrid_assets.training.labels import Label, LabelRules, label_injected, label_observed, one_domain
 from astrid_assets.training.nuisances import NuisanceOptions
@@ -175,14 +175,16 @@ def _labelled(
         keep, keep_injected = one_domain(observed.rows, ours, theirs, rules=rules)
         keep_injected = [k and a.label != "unlabelled" for k, a in zip(keep_injected, theirs, strict=True)]
         parts = [(observed, ours, keep), (injected, theirs, keep_injected)]
+    # runs cut out at different sizes: the middle that both have
+    size = min(detections.triplets.size for detections, *_ in parts)
     rows, labels, stamps, masks = [], [], [], []
     for detections, found, kept in parts:
         use = [i for i, k in enumerate(kept) if k and detections.stamp[i] >= 0]
         places = [detections.stamp[i] for i in use]
         rows += [detections.rows[i] for i in use]
         labels += [found[i] for i in use]
-        stamps.append(detections.triplets.stamps[places])
-        masks.append(detections.triplets.mask[places])
+        stamps.append(crop(detections.triplets.stamps[places], size))
+        masks.append(crop(detections.triplets.mask[places], size))
     return rows, labels, np.concatenate(stamps), np.concatenate(masks)
 
 

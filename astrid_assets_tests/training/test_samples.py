@@ -17,12 +17,12 @@ EXPOSURE = {"field": "f", "exposure_id": "e", "reference_id": "r", "archive": "s
 EXPOSURE |= {"band": "r", "mjd_mid": 60935.2, "zeropoint": 26.2, "seeing": 2.1}
 
 
-def triplets(rows, seed):
+def triplets(rows, seed, size=65):
     rng = np.random.default_rng(seed)
     n = len(rows)
     x, y = (np.array([round(r[k]) for r in rows], np.int32) for k in "xy")
-    stamps = rng.normal(0, 5, (n, 3, 65, 65)).astype(np.float32)
-    return Triplets(stamps, np.zeros(stamps.shape, np.uint8), np.zeros((n, 65, 65), np.float32), x, y)
+    stamps = rng.normal(0, 5, (n, 3, size, size)).astype(np.float32)
+    return Triplets(stamps, np.zeros(stamps.shape, np.uint8), np.zeros((n, size, size), np.float32), x, y)
 
 
 def detection(i, **columns):
@@ -117,6 +117,17 @@ def test_without_injections_observed_detections_do():
     assert counts == {1: 10, 0: 10, -1: 10}
     nothing = Detections([], triplets([], 1), [])
     assert build_samples(EXPOSURE, nothing).table.num_rows == 0
+
+
+def test_stamps_of_two_sizes_share_their_middle():
+    detections, truth = injected()
+    wide = observed()
+    wide = Detections(wide.rows, triplets(wide.rows, 1, size=69), wide.stamp)
+    found = build_samples(EXPOSURE, wide, detections, truth=truth)
+    assert found.stamps.shape[-1] == found.mask.shape[-1] == 65
+    row = next(r for r in found.table.to_pylist() if r["domain"] == "observed" and not r["nuisance"])
+    place = [r["candidate_id"] for r in wide.rows].index(row["candidate_id"])
+    np.testing.assert_array_equal(found.stamps[row["h5_row"]], wide.triplets.stamps[place, :, 2:67, 2:67])
 
 
 def test_the_file_holds_the_samples_and_always_the_same_bytes(samples):
