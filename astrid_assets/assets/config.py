@@ -422,7 +422,7 @@ class TrainingReleaseConfig(ImagesConfig):
     )
     seed: str = pydantic.Field(default="astrid", description="Decides between equally good splits.")
     min_samples: int = pydantic.Field(
-        default=100, ge=1, description="Fewer labelled samples are no release: it is refused."
+        default=30, ge=1, description="Fewer labelled samples are no release: it is refused."
     )
     floor: int = pydantic.Field(
         default=1000, ge=1, description="Number of labelled samples below which a check warns."
