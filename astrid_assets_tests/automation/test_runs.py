@@ -13,14 +13,14 @@ from astrid_assets.automation.instance import open_instance
 from astrid_assets.automation.runs import RunSummary, run_fields
 from astrid_assets.errors import ConfigurationError
 from astrid_assets.home import dagster_home
-from astrid_assets.storage.layout import ASSETS
+from astrid_assets.storage.layout import ASSETS, EXPOSURE_ASSETS
 from astrid_assets.storage.ledger import ledger
-from astrid_assets.storage.locks import field_lock
+from astrid_assets.storage.locks import field_lock, release_lock
 from astrid_assets.storage.manifest import manifest_digest
 from astrid_assets.storage.store import Store
 from astrid_assets_tests.tiny import install, tiny_field
 
-IMAGE_ASSETS = ASSETS[1:]
+PER_EXPOSURE = set(EXPOSURE_ASSETS) - {"observations", "references"}
 
 TINY = tiny_field()
 
@@ -34,7 +34,8 @@ later:
 
 
 def run(**options: object) -> RunSummary:
-    return run_fields(["tiny"], workers=1, **options)
+    """Run the field alone: a notebook takes longer than all the rest."""
+    return run_fields(["tiny"], workers=1, **({"release": False} | options))
 
 
 def digests() -> dict[str, str]:
@@ -60,13 +61,13 @@ def first(built: tuple[Path, RunSummary]) -> RunSummary:
     return summary
 
 
-def test_the_first_run_brings_the_field_to_its_candidates(first: RunSummary):
+def test_the_first_run_brings_the_field_to_its_report(first: RunSummary):
     (field,) = first.fields
     assert field.error is None
     assert first.ok
-    assert field.new == {"observations": 3, "references": 1} | dict.fromkeys(IMAGE_ASSETS, 2) | {
-        "references": 1
-    }
+    assert set(field.new) == set(ASSETS)
+    assert {asset: field.new[asset] for asset in PER_EXPOSURE} == dict.fromkeys(PER_EXPOSURE, 2)
+    assert (field.new["observations"], field.new["references"], field.new["light_curves"]) == (3, 1, 1)
     assert field.counts["exposures"] == field.counts["differenced"] == 2
     assert set(first.stages) == {*ASSETS} - {"zogy_differences", "classic_differences"} | {"differences"}
     assert sum(first.checks.values()) > 50
@@ -80,7 +81,7 @@ def test_the_ledger_and_the_json_files_tell_how_far_each_exposure_came(first: Ru
         document = json.loads(
             Path(Store().root, "metadata", "tiny", f"{row['exposure_id']}.json").read_text()
         )
-        assert set(document["states"]) == set(ASSETS) - {"observations", "references"}
+        assert set(document["states"]) == PER_EXPOSURE
         assert document["dimensions"] == [256, 256]
         assert Path(Store().root, document["paths"]["zogy_differences"]).is_file()
 
@@ -123,12 +124,23 @@ def test_a_second_run_does_no_work_and_says_so(first: RunSummary):
     assert record.asset_materialization.metadata["note"].value == "nothing new: no exposure was processed"
 
 
+DETECTION = {"candidates", "cutouts", "light_curves", "injections", "training_set", "field_report"}
+"""What depends on the candidates."""
+
+
+def redone() -> set[str]:
+    return {asset for asset, n in run().fields[0].new.items() if n}
+
+
 def test_a_changed_parameter_redoes_exactly_what_depends_on_it(first: RunSummary):
     install(TINY + "  processing: {candidates: {threshold: 6.0}}\n")
-    assert {a for a, n in run().fields[0].new.items() if n} == {"candidates"}
+    assert redone() == DETECTION
     install(TINY + "  processing: {normalized_pairs: {background_box: 48}}\n")
-    redone = {a for a, n in run().fields[0].new.items() if n}
-    assert redone == {"normalized_pairs", "zogy_differences", "classic_differences", "candidates"}
+    assert redone() == DETECTION | {"normalized_pairs", "zogy_differences", "classic_differences"}
+    install(
+        TINY + "  processing: {normalized_pairs: {background_box: 48}, light_curves: {quiet_before: 50}}\n"
+    )
+    assert not redone() & {"candidates", "cutouts", "injections"}
 
 
 def test_the_result_does_not_depend_on_the_number_of_workers(
@@ -136,7 +148,7 @@ def test_the_result_does_not_depend_on_the_number_of_workers(
 ):
     before = digests()
     monkeypatch.setenv("ASTRID_DATA", str(tmp_path / "other"))
-    assert run_fields(["tiny"], workers=2).ok
+    assert run_fields(["tiny"], workers=2, release=False).ok
     assert digests() == before
 
 
@@ -145,6 +157,34 @@ def test_force_redoes_one_asset_alone(first: RunSummary):
     assert summary.fields[0].new == {"candidates": 2}
     summary = run(assets=["zogy_differences"], force=True)
     assert summary.fields[0].new == {"zogy_differences": 2}
+
+
+PAGES = ["training_release", "data_catalog"]
+
+
+def test_a_refused_release_is_told_and_fails_nothing(first: RunSummary):
+    """The field is too small; the page of all fields is made nevertheless."""
+    summary = run(assets=PAGES, release=True)
+    assert summary.fields == ()
+    assert summary.ok
+    assert summary.release.status == "refused"
+    assert summary.release.reason.startswith("training_release: ")
+    assert "too few" in summary.release.reason
+    assert set(summary.release.made) == {"data_catalog"}
+    assert (summary.release.release_id, summary.release.samples) == (None, None)
+
+
+def test_a_busy_release_fails_with_one_clear_line(first: RunSummary):
+    with release_lock(run_id="0123456789"):
+        summary = run(assets=PAGES, release=True)
+    assert not summary.ok
+    assert summary.release.status == "failed"
+    assert "a release is being made by run 01234567" in summary.release.reason
+
+
+def test_where_no_field_holds_anything_there_is_no_release():
+    install(TINY)
+    assert run(assets=PAGES, release=True).release is None
 
 
 def test_a_busy_field_fails_with_one_clear_line():
