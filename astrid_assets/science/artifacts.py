@@ -212,7 +212,7 @@ def find_cosmic_rays(
         Seeing in pixels; the fine structure of stars is told from it.
 
     suspects
-        Boolean image of pixels that may be hit; only cells of 64 pixels that hold one are
+        Boolean image of pixels that may be hit; only cells of 32 pixels that hold one are
         searched. All by default.
 
     threshold
@@ -243,7 +243,7 @@ def find_cosmic_rays(
     return hits
 
 
-_CELL, _CELL_BORDER = 64, 8
+_CELL, _CELL_BORDER = 32, 8
 """Side of a cell and of the border around it, pixels; the medians reach six."""
 
 
