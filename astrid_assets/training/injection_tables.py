@@ -331,7 +331,8 @@ def injection_metrics(truth: pa.Table) -> dict[str, float]:
 def flux_pulls(truth: pa.Table) -> np.ndarray:
     """Return (measured - injected flux) / error at the true position of the sources that tell about errors.
 
-    These are the sources that count, of S/N 5 to 100, where nothing shows without them.
+    These are the sources that count, of S/N 5 to 100, where nothing shows without them, and whose pixels are
+    their own: of a source that was taken for a cosmic ray only what was filled in could be measured.
 
     Parameters
     ----------
@@ -342,6 +343,7 @@ def flux_pulls(truth: pa.Table) -> np.ndarray:
     flux, before, forced, error, snr = (truth.column(n).to_numpy(zero_copy_only=False) for n in names)
     low, high = _PULL_RANGE
     chosen = np.array(truth.column("counted").to_pylist(), bool)
+    chosen &= np.array([r != "flagged:masked" for r in truth.column("drop_reason").to_pylist()], bool)
     chosen &= (np.abs(before) < _QUIET * error) & (np.abs(snr) >= low) & (np.abs(snr) < high)
     pull = (forced - flux) / error
     return pull[chosen & np.isfinite(pull)]
