@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["recovered"]
 
-_COLUMNS = ["kind", "clean", "snr_expected", "found"]
+_COLUMNS = ["kind", "counted", "snr_expected", "found"]
 
 
 def recovered(names: Sequence[str], *, store: Store | None = None) -> dict[str, Any]:
     """Count the injected sources of some fields.
 
-    What counts is the same as for the transients of the simulated survey: sources whose expected
-    significance is 10 or more, on clean pixels; found is one that a candidate without an artefact
+    What counts is the same as for the transients of the simulated survey: new light of points whose
+    expected significance is 10 or more, on clean pixels where nothing was (``counted``); found is one that a candidate without an artefact
     flag stands for.
 
     Parameters
@@ -59,4 +59,4 @@ def _truth(sky_field: str, store: Store) -> pa.Table | None:
 
 def _counts(row: dict[str, Any]) -> bool:
     expected = row["snr_expected"]
-    return row["kind"] == "source" and bool(row["clean"]) and abs(expected or 0.0) >= WORKING_POINT
+    return bool(row["counted"]) and abs(expected or 0.0) >= WORKING_POINT

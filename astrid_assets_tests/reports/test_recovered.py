@@ -15,12 +15,12 @@ def store(tmp_path) -> Store:
 
 
 def inject(store: Store, sky_field: str, *rows: tuple[str, bool, float, bool]) -> None:
-    names = ("kind", "clean", "snr_expected", "found")
+    names = ("kind", "counted", "snr_expected", "found")
     table = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows])
     store.write_table(f"{store.folder('injections', sky_field)}/injections.parquet", table)
 
 
-def test_only_significant_sources_on_clean_pixels_count(store):
+def test_only_significant_sources_that_count_do(store):
     inject(
         store,
         "a",
@@ -28,7 +28,7 @@ def test_only_significant_sources_on_clean_pixels_count(store):
         ("source", True, -10.0, False),  # a fading source counts as well
         ("source", True, 9.9, True),
         ("source", False, 50.0, False),
-        ("artifact", True, 50.0, True),
+        ("artifact", False, 50.0, True),
     )
     inject(store, "b", ("source", True, 30.0, True))
     assert recovered(["a", "b", "none"], store=store) == {"injections": 6, "injected": 3, "recovered": 2}
