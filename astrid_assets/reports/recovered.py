@@ -21,8 +21,8 @@ def recovered(names: Sequence[str], *, store: Store | None = None) -> dict[str, 
     """Count the injected sources of some fields.
 
     What counts is the same as for the transients of the simulated survey: new light of points whose
-    expected significance is 10 or more, on clean pixels where nothing was (``counted``); found is one that a candidate without an artefact
-    flag stands for.
+    expected significance is 10 or more, on clean pixels where nothing was (``counted``); found is one that a
+    candidate without an artefact flag stands for.
 
     Parameters
     ----------
