@@ -365,7 +365,8 @@ def _pull(pull: np.ndarray) -> dict[str, float]:
     if n < 5:
         return dict.fromkeys(("pull_mean", "pull_std", "pull_std_excess"), np.nan) | {"n_pull": float(n)}
     std = float(pull.std(ddof=1))
-    beyond = max(abs(std - 1.0) - 2.0 * std / np.sqrt(2.0 * (n - 1)), 0.0)
+    # of n Gaussian numbers of unit width
+    beyond = max(abs(std - 1.0) - 2.0 / np.sqrt(2.0 * (n - 1)), 0.0)
     return {
         "n_pull": float(n),
         "pull_mean": float(pull.mean()),
