@@ -247,4 +247,4 @@ def _release(store: Store) -> dict[str, Any] | None:
         latest = json.loads(store.path(folder, "latest.json").read_bytes())
     except FileNotFoundError:
         return None
-    return {"release_id": latest["release_id"], "path": f"{folder}/{latest['release_id']}"}
+    return latest | {"path": f"{folder}/{latest['release_id']}"}

@@ -136,7 +136,7 @@ def _cutout_stage(results: FieldResults, total: int) -> list[Stage]:
     )
     lost = [r for r in rows if r["state"] not in {"ok", "empty"}]
     note = f"{number - kept} flagged detections were cut out too, as examples of artefacts"
-    return [_stage("unflagged, cut out", kept, total, _losses(lost), note)]
+    return [_stage("cut out", kept, total, _losses(lost), note)]
 
 
 def sample_counts(samples: pa.Table | None) -> Mapping[str, Any]:

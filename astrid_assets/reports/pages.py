@@ -15,7 +15,7 @@ from astrid_assets.clock import from_mjd
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["PageFacts", "date", "inspect", "number", "render", "shown"]
+__all__ = ["PageFacts", "date", "inspect", "number", "plural", "render", "shown"]
 
 _LOADING = {"src", "srcset", "href", "data", "poster", "action", "background"}
 """Attributes that may make a browser fetch something."""
@@ -43,6 +43,11 @@ def shown(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return number(value)
     return value
+
+
+def plural(number_of: int, word: str) -> str:
+    """Write a number and what it counts."""
+    return f"{number_of} {word}{'' if number_of == 1 else 's'}"
 
 
 def date(mjd: float | None, *, time: bool = True) -> str:

@@ -170,7 +170,8 @@ def legend_above(axes: Axes) -> None:
 def date_axis(axes: Axes, mjd: Sequence[float]) -> None:
     """Name the ticks of an x axis of MJDs (UTC) by dates; no more of them than can be read."""
     low, high = (min(mjd), max(mjd)) if len(mjd) else (0.0, 1.0)
-    pad = max(0.04 * (high - low), 0.5)
+    # two days at least, or the same date would stand at several ticks
+    pad = max(0.04 * (high - low), 1.0 - 0.5 * (high - low), 0.1)
     axes.set_xlim(low - pad, high + pad)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=2))
     first, last = from_mjd(low), from_mjd(high)
@@ -231,12 +232,13 @@ def limit_bands(axes: Axes, ranges: Sequence[tuple[str, float, float]], values: 
 def _window(values: Sequence[float], ranges: Sequence[tuple[str, float, float]]) -> tuple[float, float]:
     """Return the range of y: all values, and an end of green that lies no further than twice their span."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    span = max(high - low, 0.05 * max(abs(low), abs(high)), 1e-12)
+    # a tenth of the value at least: labels of a narrower range would have too many digits
+    span = max(high - low, 0.1 * max(abs(low), abs(high)), 1e-12)
     for edge in ranges[0][1:] if ranges else ():
         if math.isfinite(edge):
             if high < edge < high + 2.0 * span:
                 high = edge
             if low - 2.0 * span < edge < low:
                 low = edge
-    pad = 0.12 * max(high - low, span)
+    pad = max(0.12 * (high - low), 0.5 * (span - (high - low)))
     return low - pad, high + pad

@@ -78,3 +78,12 @@ def test_checks_of_many_fields_become_counts(tmp_path):
     page = catalog_of(Store(str(tmp_path)), fields, checks, None).page
     assert "<th>f11</th>" not in page
     assert '<td>sign_balance</td><td class="n">1</td><td class="n">1</td>' in page
+
+
+def test_the_release_is_told_with_its_splits(tmp_path):
+    release = {"release_id": "abc", "path": "releases/abc", "n_samples": 9, "n_real": 4, "n_bogus": 3}
+    release |= {"n_unlabelled": 2, "n_groups": 5, "splits": {"train": 6, "validation": 2, "test": 1}}
+    catalog = catalog_of(Store(str(tmp_path)), [field_named()], {}, release)
+    assert 'href="../releases/abc/README.md"' in catalog.page
+    assert '<td>validation</td><td class="n">2</td>' in catalog.page
+    assert catalog.document["release"]["release_id"] == "abc"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astrid_assets.reports.pages import number
-from astrid_assets.reports.plots import ACCENT, INK, band_colour, chart, date_axis, legend_above
+from astrid_assets.reports.plots import ACCENT, INK, band_colour, chart, date_axis, decades, legend_above
 from astrid_assets.reports.sections.content import Content
 from astrid_assets.science.efficiency import efficiency as efficiency_at
 from astrid_assets.science.recovery import wilson
@@ -33,7 +33,10 @@ _FLUX_UNITS = ((1e6, "mJy"), (1e3, "µJy"), (1.0, "nJy"))
 """Units by their size in nJy, largest first."""
 
 _BIN_WIDTH = 0.5
-"""Width of a magnitude bin of the efficiency."""
+"""Width of a magnitude bin of the efficiency, mag."""
+
+_LOG_BIN_WIDTH = 0.2
+"""Width of a bin of log10(S/N)."""
 
 _PULL_REACH = 5.0
 """Pulls go from minus to plus this many sigma; what lies beyond is in the outermost bins."""
@@ -79,7 +82,7 @@ def _curve(one: Row, points: Sequence[Row]) -> dict[str, Any]:
         partial(_draw_curve, points=points, calibrated=calibrated, name=one["object_id"]), label=label
     )
     place = "" if one["ra"] is None else f"{one['ra']:.5f} {one['dec']:+.5f}; "
-    counts = f"{one['n_detections']} detections in {one['n_epochs']} epochs"
+    counts = f"detections: {one['n_detections']}, epochs: {one['n_epochs']}"
     text = f"{place}{counts}, largest S/N {number(one['max_snr'], 3)}"
     return {"svg": svg, "caption": text}
 
@@ -145,12 +148,12 @@ def efficiency(results: FieldResults, _inputs: Mapping[str, Any]) -> Content:
     fits = results.table("injections", "efficiency.parquet")
     fit_rows = [] if fits is None else fits.to_pylist()
     curves = [row for row in fit_rows if row["site"] == "all"]
-    charts = [_efficiency_chart(sources, curves)] if sources else []
+    charts = [*_magnitude_charts(sources, curves), *_snr_charts(sources, curves)]
     charts += _pull_charts(flux_pulls(table))
     return Content(
         {
             "charts": charts,
-            "fits": [_fit_line(row) for row in fit_rows],
+            "fits": [_fit_line(row) for row in fit_rows if row["m50"] is not None],
             "outcomes": _outcomes(table),
             "classes": _classes(table),
             "counted": len(sources),
@@ -166,53 +169,92 @@ def _why_no_injections(results: FieldResults) -> str:
 
 
 def binned_efficiency(
-    magnitude: Sequence[float], found: Sequence[bool], *, width: float = _BIN_WIDTH
+    values: Sequence[float], found: Sequence[bool], *, width: float = _BIN_WIDTH
 ) -> list[tuple[float, int, int]]:
-    """Return middle, found and total of each magnitude bin that holds any.
+    """Return middle, found and total of each bin that holds any.
 
     Parameters
     ----------
-    magnitude, found
+    values, found
         One entry an injected source.
 
     width
-        Of a bin, mag.
+        Of a bin.
     """
     bins: dict[int, list[bool]] = {}
-    for m, hit in zip(magnitude, found, strict=True):
-        bins.setdefault(math.floor(m / width), []).append(hit)
+    for value, hit in zip(values, found, strict=True):
+        bins.setdefault(math.floor(value / width), []).append(hit)
     return [((i + 0.5) * width, sum(hits), len(hits)) for i, hits in sorted(bins.items())]
 
 
-def _efficiency_chart(sources: Sequence[Row], curves: Sequence[Row]) -> dict[str, Any]:
-    bins = binned_efficiency([s["magnitude"] for s in sources], [bool(s["found"]) for s in sources])
+def _magnitude_charts(sources: Sequence[Row], curves: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the efficiency by magnitude; nothing without a zero point."""
+    known = [s for s in sources if s["magnitude"] is not None]
+    if not known:
+        return []
+    bins = binned_efficiency([s["magnitude"] for s in known], [bool(s["found"]) for s in known])
     few = "" if any(row["m50"] is not None for row in curves) else "; too few of them for a fit"
-    return {
-        "svg": chart(
-            partial(_draw_efficiency, bins=bins, curves=curves),
-            label="Share of injected sources found, by magnitude, with fit",
-        ),
-        "caption": f"{len(sources)} sources that count, in bins of {_BIN_WIDTH:g} mag, "
-        f"68 % binomial intervals{few}",
-    }
+    return [
+        {
+            "svg": chart(
+                partial(_draw_efficiency, bins=bins, curves=curves),
+                label="Share of injected sources found, by magnitude, with fit",
+            ),
+            "caption": f"{len(known)} sources that count, in bins of {_BIN_WIDTH:g} mag, "
+            f"68 % binomial intervals{few}",
+        }
+    ]
 
 
 def _draw_efficiency(axes: Axes, *, bins: Sequence[tuple[float, int, int]], curves: Sequence[Row]) -> None:
-    middles = np.array([b[0] for b in bins])
-    shares = np.array([found / total for _, found, total in bins])
-    spans = np.array([wilson(found, total, z=1.0) for _, found, total in bins])
-    axes.errorbar(
-        middles, shares, np.abs(spans.T - shares), fmt="o", ms=4.5, lw=1.0, color=ACCENT, label="all bands"
-    )
-    grid = np.linspace(middles.min() - 0.5, middles.max() + 0.5, 120)
+    _draw_shares(axes, bins)
+    grid = np.linspace(bins[0][0] - 0.5, bins[-1][0] + 0.5, 120)
     for row in curves:
         if row["m50"] is not None:
             _draw_fit(axes, row, grid)
-    axes.set_ylim(-0.03, 1.05)
     axes.set_xlabel("injected magnitude [AB]")
-    axes.set_ylabel("share found")
     axes.set_title("efficiency")
     legend_above(axes)
+
+
+def _draw_shares(axes: Axes, bins: Sequence[tuple[float, int, int]]) -> None:
+    """Draw the share found in each bin with its binomial interval."""
+    shares = np.array([found / total for _, found, total in bins])
+    spans = np.array([wilson(found, total, z=1.0) for _, found, total in bins])
+    errors = np.abs(spans.T - shares)
+    axes.errorbar(
+        [b[0] for b in bins], shares, errors, fmt="o", ms=4.5, lw=1.0, color=ACCENT, label="all bands"
+    )
+    axes.set_ylim(-0.03, 1.05)
+    axes.set_ylabel("share found")
+
+
+def _snr_charts(sources: Sequence[Row], curves: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the efficiency by the S/N that the depth of each difference predicts; it needs no zero point."""
+    known = [s for s in sources if s["snr_expected"]]
+    if not known:
+        return []
+    strength = [math.log10(abs(s["snr_expected"])) for s in known]
+    bins = binned_efficiency(strength, [bool(s["found"]) for s in known], width=_LOG_BIN_WIDTH)
+    half = next((row["snr50"] for row in curves if row["band"] == "all"), None)
+    caption = f"{len(known)} sources by the S/N that the depth of the difference predicts"
+    return [
+        {
+            "svg": chart(
+                partial(_draw_snr, bins=bins, half=half), label="Share of injected sources found, by S/N"
+            ),
+            "caption": caption + (f"; half are found at {half:.1f}" if half is not None else ""),
+        }
+    ]
+
+
+def _draw_snr(axes: Axes, *, bins: Sequence[tuple[float, int, int]], half: float | None) -> None:
+    _draw_shares(axes, [(10.0**middle, found, total) for middle, found, total in bins])
+    decades(axes, which="x")
+    if half is not None:
+        axes.axvline(half, color=INK, lw=0.8, ls=(0, (4, 3)))
+    axes.set_xlabel("expected S/N")
+    axes.set_title("efficiency by significance")
 
 
 def _draw_fit(axes: Axes, row: Row, grid: np.ndarray) -> None:

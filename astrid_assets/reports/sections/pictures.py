@@ -176,7 +176,8 @@ def gallery(results: FieldResults, _inputs: Mapping[str, Any]) -> Content:
     rows = [r for r in results.rows("cutouts") if r["state"] == "ok"]
     if not rows:
         return Content(missing=_why_no_cutouts(results))
-    candidates = [c for row in rows for c in _cut_out(results, row)]
+    matches = _matches(results)
+    candidates = [c | matches.get(c["candidate_id"], {}) for row in rows for c in _cut_out(results, row)]
     groups = _chosen(candidates, _objects(results))
     wanted = [c for _, members in groups for c in members]
     strips = {}
@@ -217,6 +218,19 @@ def _cut_out(results: FieldResults, row: Row) -> list[dict[str, Any]]:
     return [{**candidate, "cutouts": row["path"], "row": i} for i, candidate in enumerate(rows)]
 
 
+_MATCHED = ("variable", "transient", "solar_system")
+"""Kinds of known objects that a candidate may be."""
+
+
+def _matches(results: FieldResults) -> dict[str, dict[str, Any]]:
+    """Return the known objects beside each candidate; they stand in the table of the field only."""
+    table = results.output("candidates")
+    names = [f"{kind}_id" for kind in _MATCHED]
+    if table is None or not {"candidate_id", *names} <= set(table.column_names):
+        return {}
+    return {row["candidate_id"]: row for row in table.select(["candidate_id", *names]).to_pylist()}
+
+
 def _objects(results: FieldResults) -> dict[str, str]:
     """Return the object of each candidate."""
     table = results.table("light_curves", "associations.parquet")
@@ -251,7 +265,7 @@ def _text(candidate: Mapping[str, Any]) -> str:
     place = f"x {candidate['x']:.0f}, y {candidate['y']:.0f}"
     matches = [
         f"{kind.replace('_', ' ')} {candidate[f'{kind}_id']}"
-        for kind in ("solar_system", "variable", "transient")
+        for kind in _MATCHED
         if candidate.get(f"{kind}_id")
     ]
     parts = [candidate["band"], _describe(candidate), place, *matches]

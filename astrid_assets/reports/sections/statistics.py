@@ -9,8 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from astrid_assets.checks.limits import limits
+from astrid_assets.reports.pages import plural
 from astrid_assets.reports.plots import (
     ACCENT,
     INK,
@@ -53,11 +55,14 @@ _QUALITY = (
 )
 """Asset, metric and title of the charts over time, in the order in which data flow."""
 
+_COUNT = "number"
+"""Unit of what is counted."""
+
 _UNITS = {
     "limiting_magnitude": "AB mag",
     "detection_threshold_mag": "AB mag",
     "masked_fraction": "share of pixels",
-    "n_candidates": "number",
+    "n_candidates": _COUNT,
     "scorr_mad_std": "sigma",
 }
 """Units of metrics that are not judged."""
@@ -97,7 +102,7 @@ def noise(results: FieldResults, _inputs: Mapping[str, Any]) -> Content:
 def _noise_caption(rows: Sequence[Row], name: str) -> str:
     widths = [w for r in rows if (w := r.get("metric_scorr_mad_std")) is not None]
     width = f"; width on blank sky {statistics.median(widths):.3f} (median)" if widths else ""
-    return f"{name}: {len(rows)} exposures, all trusted pixels, stars and changes included{width}"
+    return f"{name}: {plural(len(rows), 'exposure')}, all trusted pixels, stars and changes included{width}"
 
 
 def _histogram(results: FieldResults, row: Row) -> np.ndarray:
@@ -166,7 +171,7 @@ def comparison(results: FieldResults, _inputs: Mapping[str, Any]) -> Content:
         )
         if any(a.get(f"metric_{m}") is not None and b.get(f"metric_{m}") is not None for a, b in pairs)
     ]
-    return Content({"rows": rows, "charts": charts, "number": len(pairs)})
+    return Content({"rows": rows, "charts": charts, "number": plural(len(pairs), "exposure")})
 
 
 def _compared(metric: tuple[str, str, str], pairs: Sequence[tuple[Row, Row]]) -> list[Any] | None:
@@ -191,7 +196,7 @@ def _draw_pairs(axes: Axes, *, pairs: Sequence[tuple[Row, Row]], metric: str, ti
         heights = [math.nan if v[side] is None else v[side] for v in values]
         axes.plot(places, heights, marker, ms=5, color=colour, label=name)
     axes.set_xlim(0.4, len(pairs) + 0.6)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     axes.set_xlabel("exposure, in order of time")
     axes.set_ylabel(unit)
     axes.set_title(title)
@@ -237,7 +242,9 @@ def _draw_metric(axes: Axes, *, rows: Sequence[Row], asset: str, metric: str, ti
         date_axis(axes, places)
     else:
         axes.set_xlabel("exposure (times unknown)")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+    if unit == _COUNT:
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     axes.set_ylabel(unit)
     axes.set_title(title)
     legend_above(axes)

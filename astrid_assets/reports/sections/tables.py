@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from astrid_assets.checks.limits import COLOURS, worst
 from astrid_assets.reports.funnel import detection_funnel, exposure_funnel, sample_counts
 from astrid_assets.reports.limitations import limitations_of
-from astrid_assets.reports.pages import date, number
+from astrid_assets.reports.pages import date, number, plural
 from astrid_assets.reports.sections.content import Content
 
 if TYPE_CHECKING:
@@ -52,14 +52,15 @@ def _tiles(results: FieldResults, samples: Mapping[str, Any]) -> list[tuple[str,
     """Return name, value and a remark of the numbers that a reader wants first."""
     rows = results.usable("zogy_differences")
     times = [r["mjd_mid"] for r in rows if r["mjd_mid"] is not None]
-    span = f"{date(min(times), time=False)} to {date(max(times), time=False)}" if times else "times unknown"
+    days = sorted({date(t, time=False) for t in times})
+    span = " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "times unknown"
     bands = sorted({r["band"] for r in rows if r["band"]})
     table = results.output("candidates")
     kept = 0 if table is None else sum(not a for a in table.column("artifact").to_pylist())
     objects = results.table("light_curves", "objects.parquet")
     return [
         ("exposures differenced", number(len(rows)), span),
-        ("bands", ", ".join(bands) or "unknown", f"{len({int(t) for t in times})} nights"),
+        ("bands", ", ".join(bands) or "unknown", plural(len({int(t) for t in times}), "night")),
         ("unflagged candidates", number(kept), f"of {0 if table is None else table.num_rows} detections"),
         ("objects", "–" if objects is None else number(objects.num_rows), "associated over epochs"),
         (
