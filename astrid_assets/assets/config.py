@@ -225,6 +225,11 @@ class InjectionsConfig(ImagesConfig):
         description="Sources per million science pixels: 45 in 1024 x 1024, one in a box of 150 pixels, so "
         "that they do not change the background that each other sees.",
     )
+    min_count: int = pydantic.Field(
+        default=12,
+        ge=0,
+        description="Sources on a reference that is too small to hold as many at that density.",
+    )
     separation: float = pydantic.Field(
         default=45.0,
         ge=0,

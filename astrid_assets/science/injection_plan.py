@@ -51,6 +51,9 @@ class PlanOptions:
     density: float = 43.0
     """Sources per million pixels of the science image: 45 in 1024 x 1024."""
 
+    min_count: int = 12
+    """Sources on a reference that is too small to hold as many at that density."""
+
     separation: float = 45.0
     """Least distance between two of them, pixels: no other one in the middle of a stamp of 65."""
 
@@ -431,7 +434,7 @@ def _objects(exposure: _Exposure) -> Iterator[_Object]:
     shape, sky = exposure.sky.data.shape, exposure.sky
     scale = 1.0 if sky.wcs is None else _scale(sky.wcs)
     area = shape[0] * shape[1] * (scale / exposure.pixel_scale) ** 2
-    count = round(exposure.options.density * area * 1e-6)
+    count = max(round(exposure.options.density * area * 1e-6), exposure.options.min_count)
     shift = [uniform("injections", *exposure.key, base) for base in _BASES]
     taken = np.empty((0, 2))
     for index in range(count):
