@@ -13,7 +13,7 @@ import pytest
 
 from astrid_assets.cli import main
 from astrid_assets.clock import DEMO_CLOCK, pin_simulated_clock
-from astrid_assets.fields import parse_fields
+from astrid_assets.fields import Field, load_fields, parse_fields
 from astrid_assets.training.vetting import read_vetting
 from astrid_assets_tests.tiny import SHIPPED, tiny_field, write_pair
 
@@ -105,6 +105,27 @@ def test_commands_in_the_text_exist(command: str, capsys: pytest.CaptureFixture)
     assert [option for option in options if option not in told] == []
 
 
+def _environment(folder: Path) -> None:
+    """Make an environment that is the one of this process, with this checkout's `astrid`."""
+    (folder / "bin").mkdir(parents=True)
+    for part in Path(sys.prefix).iterdir():
+        if part.name != "bin":
+            (folder / part.name).symlink_to(part)
+    for program in Path(sys.prefix, "bin").iterdir():
+        if program.name == "activate":
+            text = program.read_text().replace(sys.prefix, str(folder))
+            (folder / "bin" / program.name).write_text(text)
+        elif program.name != "astrid":
+            (folder / "bin" / program.name).symlink_to(program)
+    _write_program(folder / "bin" / "astrid", ASTRID.format(python=sys.executable))
+
+
+def _write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A folder that looks like a checkout with an environment, but whose demo fields are small."""
@@ -112,22 +133,19 @@ def checkout(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("Makefile", "workspace.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
-    (folder / ".venv").symlink_to(sys.prefix)
     (folder / "dagster_home").mkdir()
     shutil.copy(SHIPPED / "dagster.yaml", folder / "dagster_home")
-    fields = (tiny_field(name, side=SIDE, seed=seed) for seed, name in enumerate(DEMO_FIELDS, 3))
+    places = {name: {"ra": field.ra, "dec": field.dec} for name, field in _demo_fields().items()}
+    fields = (tiny_field(name, side=384, **place) for name, place in places.items())
     (folder / "dagster_home" / "fields.yaml").write_text("".join(fields))
-    bin_folder = folder / "bin"
-    bin_folder.mkdir()
-    for name, script in (("make", MAKE), ("astrid", ASTRID)):
-        path = bin_folder / name
-        path.write_text(script.format(make=shutil.which("make"), python=sys.executable))
-        path.chmod(0o755)
+    _environment(folder / ".venv")
+    _write_program(folder / "bin" / "make", MAKE.format(make=shutil.which("make")))
     return folder
 
 
-DEMO_FIELDS = ("demo_draco", "demo_cetus", "demo_pegasus")
-SIDE = 256
+def _demo_fields() -> dict[str, Field]:
+    fields = load_fields(SHIPPED / "fields.yaml")
+    return {name: field for name, field in fields.items() if field.archives == ("simulated",)}
 
 
 @pytest.mark.slow

@@ -17,8 +17,8 @@ SHIPPED = Path(__file__).parent.parent / "dagster_home"
 
 _FIELD = """
 {name}:
-  ra: 265.0
-  dec: 62.0
+  ra: {ra}
+  dec: {dec}
   radius: 0.05
   archives: [simulated]
   bands: [r]
@@ -31,6 +31,8 @@ _FIELD = """
 def tiny_field(
     name: str = "tiny",
     *,
+    ra: float = 265.0,
+    dec: float = 62.0,
     side: int = 256,
     epochs: int | None = 2,
     start: str = "2025-09-01",
@@ -43,6 +45,9 @@ def tiny_field(
     ----------
     name
         Of the field.
+
+    ra, dec
+        Where it is, ICRS degrees; the default never sets.
 
     side
         Side of an exposure, pixels.
@@ -60,7 +65,7 @@ def tiny_field(
         More lines of the block, indented by two spaces.
     """
     cap = "" if epochs is None else f", max_epochs_per_band: {epochs}"
-    return _FIELD.format(name=name, side=side, epochs=cap, start=start, seed=seed, more=more)
+    return _FIELD.format(name=name, ra=ra, dec=dec, side=side, epochs=cap, start=start, seed=seed, more=more)
 
 
 def install(*blocks: str) -> Path:
