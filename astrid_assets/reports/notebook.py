@@ -98,6 +98,7 @@ def execute(text: str, *, timeout: float) -> Executed:
             timeout=timeout,
             allow_errors=True,
             record_timing=False,
+            coalesce_streams=True,  # or what is printed comes in pieces that differ from time to time
             km=manager,
             resources={"metadata": {"path": folder}},
         )

@@ -226,8 +226,9 @@ def _draw_metric(axes: Axes, *, rows: Sequence[Row], asset: str, metric: str, ti
     values = [row[f"metric_{metric}"] for row in rows]
     timed = all(row["mjd_mid"] is not None for row in rows)
     places = [row["mjd_mid"] for row in rows] if timed else list(range(1, len(rows) + 1))
-    limit = limits(asset).get(metric)
-    limit_bands(axes, limit.ranges if limit else (), values)
+    limit = limits(asset, survey=rows[-1]["survey"]).get(metric)
+    judged = any(row.get(f"colour_{metric}") not in {None, "none"} for row in rows)
+    limit_bands(axes, limit.ranges if limit and judged else (), values)
     for band in sorted({row["band"] or "unknown" for row in rows}):
         chosen = [i for i, row in enumerate(rows) if (row["band"] or "unknown") == band]
         axes.plot(
