@@ -107,12 +107,13 @@ def normalize(
     PhotometryError
         If there are too few common stars for a flux ratio and no zero points predict it.
     """
-    science = _subtract(pair.science, background_box)
-    reference = _subtract(pair.reference, background_box)
     if cosmic_rays is None:
         cosmic_rays = has_counts(pair.science) and pair.science.n_exposures == 1
+    science = _subtract(pair.science, background_box)
     if reuse is not None:
-        return _normalize_again(pair, science, reference, reuse, cosmic_rays=cosmic_rays)
+        known = _known_side(reuse.reference, background_box)
+        return _normalize_again(pair, science, known, reuse, cosmic_rays=cosmic_rays)
+    reference = _subtract(pair.reference, background_box)
     sources, star, common = _common_sources(science, reference)
     x, y = sources.x[star], sources.y[star]
     psf_s = _psf(science, x, y, psf_order, prefer_given_psf)
@@ -167,6 +168,13 @@ def _subtract(image: MaskedImage, box: int) -> _Side:
     saturation = None if image.saturation is None else image.saturation - background.median
     image = image.replace(data=data, variance=variance, saturation=saturation)
     return _Side(image, background, scale, blank)
+
+
+def _known_side(image: MaskedImage, box: int) -> _Side:
+    """Return an image that was subtracted before, with the noise and the blank pixels that it has."""
+    background = estimate_background(image.data, image.bad, box=box)
+    data = image.data - background.level
+    return _Side(image.replace(data=data), background, 1.0, blank_pixels(data, image.bad, background.rms))
 
 
 def _variance_scale(data: np.ndarray, variance: np.ndarray, blank: np.ndarray) -> float:
