@@ -16,7 +16,7 @@ import numpy as np
 
 from astrid_assets.training.views import model_view
 
-__all__ = ["FEATURES", "SIZE", "Model", "features", "train_trees"]
+__all__ = ["FEATURES", "SIZE", "Model", "features", "train_logistic", "train_trees"]
 
 Model = Callable[[np.ndarray], np.ndarray]
 """Takes encoded triplets ``(n, ...)``, returns scores ``(n,)``, higher for real ones."""
@@ -331,3 +331,23 @@ def train_trees(
     with threadpool_limits(1, user_api="openmp"):
         trees.fit(values, labels, sample_weight=weights)
     return predict
+
+
+def train_logistic(values: np.ndarray, labels: np.ndarray) -> Model:
+    """Return a ridge logistic regression on standardised features, classes weighted equally.
+
+    Parameters
+    ----------
+    values
+        Features ``(n, k)``.
+
+    labels
+        1 or 0, ``(n,)``.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    regression = LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
+    fitted = make_pipeline(StandardScaler(), regression).fit(values, labels)
+    return lambda new: fitted.predict_proba(new)[:, 1]

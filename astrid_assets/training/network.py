@@ -38,9 +38,9 @@ def train_network(
     weights: np.ndarray,
     *,
     seed: int,
-    epochs: int = 10,
+    epochs: int = 12,
     batch: int = 64,
-    rate: float = 1e-3,
+    rate: float = 3e-3,
     decay: float = 1e-4,
     nuisance_rate: float = 0.25,
 ) -> Model:

@@ -46,8 +46,8 @@ def test_the_feature_model_answers_with_all_keys():
     real = LabelledStamps(stamps, label, np.arange(60) // 2, np.array(["pseudo_labelled"] * 60))
     result = measure(toy(240, 1), toy(80, 2), real, recipe="features", seeds=2)
     assert set(result) == {
-        "real_auc", "real_auc_low", "real_auc_high", "synthetic_auc", "shortcut_auc", "domain_auc",
-        "subsets", "seeds", "n",
+        "real_auc", "real_auc_low", "real_auc_high", "synthetic_auc", "shortcut_auc",
+        "shortcut_auc_trees", "domain_auc", "subsets", "seeds", "n",
     }  # fmt: skip
     assert result["synthetic_auc"] > 0.97
     assert 0.7 < result["real_auc_low"] < result["real_auc"] < result["real_auc_high"] <= 1
@@ -56,9 +56,10 @@ def test_the_feature_model_answers_with_all_keys():
     assert len(result["seeds"]) == 2
 
 
-def test_a_planted_shortcut_is_found():
+@pytest.mark.parametrize("trees", [False, True])
+def test_a_planted_shortcut_is_found(trees):
     training, held_out = toy(240, 1), toy(80, 2)
-    assert shortcut_auc(training, held_out) < 0.75
+    assert shortcut_auc(training, held_out, trees=trees) < 0.75
     for part in (training, held_out):
         part.stamps[part.label == 0, :, :9] = np.nan
-    assert shortcut_auc(training, held_out) > 0.95
+    assert shortcut_auc(training, held_out, trees=trees) > 0.95
