@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     import dagster as dg
     from dagster._utils.error import SerializableErrorInfo
 
-__all__ = ["check_counts", "error_line", "failed_checks", "materializations", "root_errors", "stages"]
+__all__ = ["check_counts",
+    "error_line",
+    "failed_checks",
+    "materializations",
+    "root_errors",
+    "stages",
+    "was_refused",
+]
 
 
 def materializations(events: Sequence[dg.DagsterEvent]) -> dict[str, dict[str, Any]]:
@@ -54,6 +61,13 @@ def root_errors(events: Sequence[dg.DagsterEvent]) -> Iterator[SerializableError
             error = error.cause
         if error is not None:
             yield error
+
+
+def was_refused(events: Sequence[dg.DagsterEvent]) -> bool:
+    """Tell whether no release could be made of these data, and nothing else went wrong."""
+    names = [event.step_key for event in events if event.is_step_failure]
+    refused = any(error.cls_name == "ReleaseRefusedError" for error in root_errors(events))
+    return refused and names == ["training_release"]
 
 
 def error_line(events: Sequence[dg.DagsterEvent]) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astrid_assets.automation.events import error_line, failed_checks, materializations
+from astrid_assets.automation.events import error_line, failed_checks, materializations, was_refused
 from astrid_assets.automation.resources import PARTITION_TAG
 from astrid_assets.home import dagster_home
 
@@ -34,6 +34,8 @@ def failure_log() -> Path:
 def record_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, Any]:
     """Append what is known about a failed run to the log, and hand it to the user's command.
 
+    A release that was refused is in the log only: nobody is to be woken for it.
+
     Raises
     ------
     subprocess.SubprocessError
@@ -44,7 +46,7 @@ def record_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str
     with failure_log().open("a") as stream:
         stream.write(line)
     command = os.environ.get(COMMAND_VARIABLE)
-    if command:
+    if command and not told["refused"]:
         subprocess.run(shlex.split(command), input=line, text=True, check=True, timeout=_COMMAND_SECONDS)
     return told
 
@@ -56,7 +58,8 @@ def describe_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[s
     -------
     dict
         ``time`` (UTC), ``run_id``, ``job``, ``field`` (None for a release), ``error`` (step and cause,
-        one line), ``failed_checks`` (``asset:check``), ``failed_exposures`` (number by asset).
+        one line), ``refused`` (no release can be made of these data yet: nothing is broken),
+        ``failed_checks`` (``asset:check``), ``failed_exposures`` (number by asset).
     """
     entries = instance.all_logs(run.run_id)
     events = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
@@ -67,6 +70,7 @@ def describe_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[s
         "job": run.job_name,
         "field": run.tags.get(PARTITION_TAG),
         "error": error_line(events),
+        "refused": was_refused(events),
         "failed_checks": failed_checks(events),
         "failed_exposures": {name: n for name, n in failed.items() if n},
     }

@@ -13,7 +13,7 @@ from astrid_assets.home import dagster_home
 if TYPE_CHECKING:
     import dagster as dg
 
-__all__ = ["open_instance"]
+__all__ = ["open_instance", "quick_storage"]
 
 _NO_CAPTURE = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 _QUIET = {"compute_logs": _NO_CAPTURE, "telemetry": {"enabled": False}}
@@ -33,8 +33,15 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
     home.mkdir(parents=True, exist_ok=True)
     os.environ["DAGSTER_HOME"] = str(home)
     ref = InstanceRef.from_dir(str(home), overrides=_QUIET)
-    with _few_disk_flushes(), _kept_engines(), dg.DagsterInstance.from_ref(ref) as instance:
+    with quick_storage(), dg.DagsterInstance.from_ref(ref) as instance:
         yield instance
+
+
+@contextmanager
+def quick_storage() -> Iterator[None]:
+    """Let Dagster's SQLite storage do without what costs a program of many runs most of its time."""
+    with _few_disk_flushes(), _kept_engines():
+        yield
 
 
 @contextmanager

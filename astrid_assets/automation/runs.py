@@ -17,6 +17,7 @@ from astrid_assets.automation.events import (
     materializations,
     root_errors,
     stages,
+    was_refused,
 )
 from astrid_assets.automation.instance import open_instance
 from astrid_assets.errors import ConfigurationError
@@ -349,9 +350,8 @@ def _run_release(
     )
     tell(EVERY_FIELD, RELEASE_JOB, 1, 1)
     events = result.all_events
-    refused = any(e.cls_name == "ReleaseRefusedError" for e in root_errors(events))
     return ReleaseRun(
-        status="ok" if result.success else "refused" if refused else "failed",
+        status="ok" if result.success else "refused" if was_refused(events) else "failed",
         reason=None if result.success else error_line(events),
         run_id=result.run_id,
         seconds=round(time.perf_counter() - started, 3),

@@ -19,6 +19,7 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import Queued
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
 
+from astrid_assets.automation.instance import quick_storage
 from astrid_assets.home import dagster_home
 
 __all__ = ["Daemon", "daemon"]
@@ -80,5 +81,9 @@ def daemon() -> Iterator[Daemon]:
     ref = InstanceRef.from_dir(str(dagster_home()), overrides=_IN_THIS_PROCESS)
     origin = LoadableTargetOrigin(module_name="astrid_assets.definitions")
     target = InProcessWorkspaceLoadTarget(InProcessCodeLocationOrigin(origin, location_name="astrid_assets"))
-    with dg.DagsterInstance.from_ref(ref) as instance, WorkspaceProcessContext(instance, target) as workspace:
+    with (
+        quick_storage(),
+        dg.DagsterInstance.from_ref(ref) as instance,
+        WorkspaceProcessContext(instance, target) as workspace,
+    ):
         yield Daemon(workspace)
