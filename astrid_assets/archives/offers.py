@@ -98,8 +98,11 @@ def cutout_questions(sky_field: Field, exposures: Sequence[Row]) -> list[Questio
     ]
 
 
-def questions_of(sky_field: Field, *, asset: str, exposures: Sequence[Row]) -> list[dict[str, Any]]:
+def questions_of(sky_field: Field, *, asset: str, exposures: Sequence[Row]) -> list[dict[str, Any]] | None:
     """Return what an asset has to ask the archives of a field for, as JSON can hold it.
+
+    None where no archive of the field offers anything of the kind; nothing where there is nothing to
+    ask for yet, as before the first night.
 
     Parameters
     ----------
@@ -112,11 +115,13 @@ def questions_of(sky_field: Field, *, asset: str, exposures: Sequence[Row]) -> l
     exposures
         Science exposures: ``exposure_id``, ``mjd_mid``, ``footprint``.
     """
-    ask = {
-        "survey_cutouts": cutout_questions,
-        "known_objects": catalogue_questions,
-        "ztf_alerts": alert_questions,
+    capability, ask = {
+        "survey_cutouts": (CutoutArchive, cutout_questions),
+        "known_objects": (CatalogueArchive, catalogue_questions),
+        "ztf_alerts": (AlertArchive, alert_questions),
     }[asset]
+    if not _archives(sky_field, capability):
+        return None
     return [question.to_dict() for question in ask(sky_field, exposures)]
 
 

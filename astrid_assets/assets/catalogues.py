@@ -150,7 +150,8 @@ def _answers(job: Job, asset: str, exposures: Sequence[Row]) -> Report:
     outcome = next(run_exposures(questions, [job.sky_field]))
     if outcome.error is not None:
         raise outcome.error
-    works = [_work(q) for q in outcome.result] or [_not_configured(job.sky_field, asset)]
+    nothing = outcome.result is None
+    works = [_not_configured(job.sky_field, asset)] if nothing else [_work(q) for q in outcome.result]
     report = stream(job, works)[asset]
     raise_outage(report)
     return report

@@ -25,6 +25,8 @@ def answered(rows: Sequence[Row], _context: Context) -> Verdict:
     rows = live(rows)
     states = Counter(row.get("state") for row in rows)
     metadata = {"n_asked": len(rows)} | {f"n_{state}": n for state, n in sorted(states.items())}
+    if not rows:
+        return Verdict("none", "There is nothing to ask for yet.", metadata)
     if all((row.get("reason") or "").startswith(_NOT_CONFIGURED) for row in rows):
         return Verdict("none", "No archive of this field offers any.", metadata)
     silent = [row for row in rows if row.get("state") not in ("ok", "empty")]

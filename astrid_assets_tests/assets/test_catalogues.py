@@ -152,6 +152,18 @@ def test_a_field_whose_archives_have_none_says_so(asset: str):
     assert results["answered"].description == "No archive of this field offers any."
 
 
+def test_before_the_first_night_there_is_nothing_to_ask_for_and_no_row_is_left_behind(clock: list[float]):
+    """Otherwise nights that came one by one would not end where one run over all of them ends."""
+    clock[0] = 60925.0  # 2025-09-07, when the science window begins
+    report, table = ask("ztf_alerts")
+    assert (report.manifest.num_rows, table.num_rows) == (0, 0)
+    results = {r.check_name: r for r in check_results("ztf_alerts", report.manifest)}
+    assert results["answered"].description == "There is nothing to ask for yet."
+    clock[0] = CLOCK
+    states = set(ask("ztf_alerts")[0].manifest.column("state").to_pylist())
+    assert states <= {"ok", "empty"}
+
+
 def test_an_outage_of_one_catalogue_is_a_failed_row_and_is_tried_again(monkeypatch: pytest.MonkeyPatch):
     answer = SimulatedArchive.catalogue
 
