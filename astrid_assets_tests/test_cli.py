@@ -227,7 +227,8 @@ def test_demo_then_run(astrid, tiny):
         "false_per_mpix dirt dirt_explained injected recovered training_samples checks seconds"
     )
     assert set(keys.split()) <= set(result)
-    assert (result["fields"], result["exposures"], result["injected"]) == (1, 2, None)
+    assert (result["fields"], result["exposures"]) == (1, 2)
+    assert result["injected"] >= result["recovered"] >= 0
     assert result["differenced"] + result["quarantined"] + result["rejected"] == 2
     assert set(result["checks"]) == {"passed", "warned", "failed"}
     assert pinned_clock() == DEMO_CLOCK

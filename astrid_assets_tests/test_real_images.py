@@ -11,15 +11,17 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from PIL import Image
 
-from astrid_assets.automation.runs import FieldRun, run_fields
+from astrid_assets.automation.runs import FieldRun, ReleaseRun, run_fields
 from astrid_assets.cli import main
 from astrid_assets.storage import Store
-from astrid_assets.storage.layout import ASSETS
+from astrid_assets.storage.layout import EXPOSURE_ASSETS
+from astrid_assets.training import TripletDataset
 
 pytestmark = pytest.mark.real_data
 
@@ -69,6 +71,7 @@ class Graph:
 
     home: Path
     runs: dict[str, FieldRun]
+    release: ReleaseRun
 
     @property
     def store(self) -> Store:
@@ -100,7 +103,7 @@ def graph(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Graph:
             patch.delenv(name, raising=False)
         names = [line.split(":")[0] for line in FIELDS.splitlines() if not line.startswith(" ")]
         summary = run_fields(names, workers=1)
-    return Graph(home, {run.name: run for run in summary.fields})
+    return Graph(home, {run.name: run for run in summary.fields}, summary.release)
 
 
 def _break(source: Path, folder: Path) -> Path:
@@ -129,18 +132,36 @@ def _cut(path: Path) -> None:
     ("name", "n_science"), [("nircam", 1), ("decam_r", 2), ("decam_g", 1), ("eso_stated", 1)]
 )
 def test_every_asset_of_a_real_pair_materializes(graph, name, n_science):
-    """All eight assets; no exposure is stopped, nothing is red that is only small or in space."""
+    """The whole graph; no exposure is stopped, nothing is red that is only small or in space."""
     run = graph.runs[name]
     assert run.status == "ok", run.error
     assert run.checks["failed"] == 0
     assert run.counts["differenced"] == n_science
-    for asset in ASSETS[1:]:
+    for asset in EXPOSURE_ASSETS[1:]:
         rows = graph.rows(asset, name)
         assert len(rows) == (1 if asset == "references" else n_science)
         for row in rows.values():
             assert row["state"] in {"ok", "empty"}, (asset, row["reason"])
             assert row["colour"] != "red"
-        assert _is_picture(graph, asset, name)
+        assert asset in {"injections", "training_set"} or _is_picture(graph, asset, name)
+    for asset in ("survey_cutouts", "known_objects", "ztf_alerts"):
+        row = graph.row(asset, name)
+        assert (row["state"], row["reason"][:15]) == ("empty", "not configured:")
+
+
+def test_real_pairs_have_injections_reports_and_a_release(graph):
+    """Sources put into real frames are found again; what the pairs hold becomes a release and a page."""
+    found = {}
+    for name in ("nircam", "decam_r", "decam_g", "eso_stated"):
+        assert (Path(graph.store.path("reports", name, "index.html"))).stat().st_size > 100_000
+        truth = graph.store.read_table(f"injections/{name}/injections.parquet")
+        found[name] = sum(row["found"] for row in truth.to_pylist() if row["kind"] == "source")
+    assert found["eso_stated"] >= 10
+    assert min(found["nircam"], found["decam_r"]) >= 3  # decam_g shows a corner of its reference only
+    release = graph.release
+    assert release.status == "ok", release.reason
+    train = TripletDataset(graph.home / "data" / "releases", "train")
+    assert np.isfinite(train[:][0]).all()
 
 
 def _is_picture(graph: Graph, asset: str, name: str) -> bool:
