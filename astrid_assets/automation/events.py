@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     import dagster as dg
     from dagster._utils.error import SerializableErrorInfo
 
-__all__ = ["check_counts",
+__all__ = [
+    "check_counts",
     "error_line",
     "failed_checks",
     "materializations",
