@@ -42,8 +42,7 @@ ARTIFACT_CLASSES = {
     "bleed": "charge that runs along the column from a bright star",
     "edge_glow": "glow of an amplifier at the edge of the detector",
     "dipole": "star displaced by a fraction of a pixel",
-    "star_residual": "star with another width and a slightly other flux than the PSF predicts",
-    "clipped_core": "star whose core lost its top, as by saturation or lost charge",
+    "star_residual": "star with a slightly other width and flux than the PSF predicts",
 }
 """Defects that can be added."""
 
@@ -66,7 +65,6 @@ class ArtifactOptions:
             "edge_glow": 0.03,
             "dipole": 0.16,
             "star_residual": 0.16,
-            "clipped_core": 0.08,
         }
     )
     """Relative frequency by class. Own choice: what masks catch least (residuals of stars) most often."""
@@ -140,22 +138,17 @@ class ArtifactOptions:
     glow_scale: Range = (4.0, 14.0)
     """Length over which it decays, pixels."""
 
-    dipole_shift: Range = (0.08, 1.2)
-    """Displacement of a star, pixels, logarithmic: registration, refraction by colour, moving stars."""
+    dipole_shift: Range = (0.08, 0.6)
+    """Displacement of a star, pixels: registration errors, refraction by colour, moving stars."""
 
-    residual_width: Range = (0.03, 0.35)
-    """Relative change of the width of the PSF, either sign, logarithmic: from the errors of a good PSF to
-    subtractions that failed."""
+    residual_width: Range = (0.03, 0.12)
+    """Relative change of the width of the PSF, either sign."""
 
     residual_flux: float = 0.01
     """Largest relative change of the flux of the same star, either sign. More would be a variable star."""
 
-    core_level: Range = (0.4, 0.9)
-    """Level over its peak at which the core of a star is clipped."""
-
-    star_significance: Range = (6.0, 600.0)
-    """Significance of the changed pixels of a star, sigma: less is not detected. Artefacts in alert streams
-    are as bright as anything else."""
+    star_significance: Range = (6.0, 150.0)
+    """Significance of the changed pixels of a star, sigma: less is not detected."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -613,7 +606,7 @@ def _star_residual(
 ) -> _Defect | None:
     """Return a star whose PSF is a little wider or sharper, and its flux a little off."""
     o = scene.options
-    width = _log_uniform(rng, o.residual_width) * (-1 if rng.random() < 0.5 else 1)
+    width = rng.uniform(*o.residual_width) * (-1 if rng.random() < 0.5 else 1)
     scale = 1.0 + rng.uniform(-o.residual_flux, o.residual_flux)
     stamp = _psf_stamp(scene, x, y)
     # a Gaussian of this sigma widens the FWHM by the share `width`
@@ -624,17 +617,6 @@ def _star_residual(
         return None
     drawn = {"width": width, "flux_scale": scale, "star_flux": flux}
     return _Defect(_stamp_corner(change, x, y), change, (x, y, x, y), 1.5 * scene.fwhm, drawn=drawn)
-
-
-def _clipped_core(scene: _Scene, rng: np.random.Generator, x: float, y: float, flux: float) -> _Defect | None:
-    """Return what is missing of a star above a level; the charge is lost."""
-    level = rng.uniform(*scene.options.core_level)
-    star = flux * _psf_stamp(scene, x, y)
-    change = np.minimum(star, level * star.max()) - star
-    if not _fits(scene, change, x, y, flux):
-        return None
-    drawn = {"level": level, "star_flux": flux}
-    return _Defect(_stamp_corner(change, x, y), change, (x, y, x, y), scene.psf.fwhm, drawn=drawn)
 
 
 def _fits(scene: _Scene, change: np.ndarray, x: float, y: float, flux: float) -> bool:
@@ -649,7 +631,7 @@ def _fits(scene: _Scene, change: np.ndarray, x: float, y: float, flux: float) ->
     return bool(low <= np.sqrt((change**2 / variance).sum()) <= high)
 
 
-_ON_STARS = frozenset({"bleed", "dipole", "star_residual", "clipped_core"})
+_ON_STARS = frozenset({"bleed", "dipole", "star_residual"})
 """Defects that sit on a star."""
 
 _RECIPES: dict[str, Callable[..., _Defect | None]] = {
@@ -665,5 +647,4 @@ _RECIPES: dict[str, Callable[..., _Defect | None]] = {
     "edge_glow": _edge_glow,
     "dipole": _dipole,
     "star_residual": _star_residual,
-    "clipped_core": _clipped_core,
 }

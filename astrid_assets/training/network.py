@@ -24,9 +24,6 @@ __all__ = ["augment", "available", "train_network", "turned"]
 _TURNS = 8
 """Copies of a view that are averaged: the rotations and mirror images of the square."""
 
-_SWAPPED = 0.15
-"""Share of the views whose science image and reference are exchanged."""
-
 
 def available() -> bool:
     """Tell whether PyTorch is installed."""
@@ -151,19 +148,15 @@ def turned(views: np.ndarray, turn: int) -> np.ndarray:
 
 
 def augment(views: np.ndarray, rng: np.random.Generator, *, nuisance_rate: float) -> np.ndarray:
-    """Return turned copies; some, whatever their class, have both images exchanged, or lack pixels.
+    """Return turned copies; some, whatever their class, lack an edge or their reference.
 
-    What happens to the science image happens to the reference as well: sources that are gone, hits
-    and hot pixels in it; the difference has the sign of the detection anyway. Real stamps lack pixels
-    at the edge of a detector, in science and difference or in all channels, and now and then a whole
-    reference.
+    Real stamps lack pixels at the edge of a detector, in science and difference or in all
+    channels, and now and then a whole reference.
     """
     seen = np.empty_like(views)
     turns = rng.integers(_TURNS, size=len(views))
     for turn in range(_TURNS):
         seen[turns == turn] = turned(views[turns == turn], turn)
-    swapped = rng.random(len(views)) < _SWAPPED
-    seen[swapped, :2] = seen[swapped, 1::-1]
     for row in np.flatnonzero(rng.random(len(views)) < nuisance_rate):
         _spoil(seen[row], rng)
     norm = np.sqrt(np.einsum("ncyx,ncyx->nc", seen, seen))[..., None, None]

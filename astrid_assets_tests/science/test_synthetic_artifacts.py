@@ -37,7 +37,7 @@ def away_from_line(row):
 
 def one(image, name, **options):
     """A defect of a class in the middle, or on the star that suits it."""
-    places = STARS if name in {"dipole", "star_residual", "clipped_core", "bleed"} else [(100.0, 120.0)]
+    places = STARS if name in {"dipole", "star_residual", "bleed"} else [(100.0, 120.0)]
     for seed in range(20):
         for star in places:
             changed, rows = add_artifacts(
