@@ -40,8 +40,14 @@ SHARES = (0.8, 0.1, 0.1)
 _EXACT_GROUPS = 7
 """Up to this many groups all assignments are tried (3 to the 7th); more are improved step by step."""
 
-_MUST = 10.0
-"""Cost of a broken condition; more than any misfit of the shares can cost."""
+_THIN = 0.25
+"""Part of its wanted share of a label below which a split is thin: too little to measure anything on."""
+
+_WISH = 2.5
+"""Cost of a thin split for each label; more than any misfit of the shares, which is 2 at most."""
+
+_MUST = 100.0
+"""Cost of a broken condition; more than all thin splits together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,7 +339,9 @@ def _cost(counts: np.ndarray, chosen: np.ndarray, wanted: np.ndarray) -> float:
     """Return the misfit of the shares, plus much for each broken condition."""
     held = np.stack([counts[chosen == k].sum(axis=0) for k in range(len(SPLITS))])
     shares = held.sum(axis=1) / max(held.sum(), 1)
-    return float(np.round(np.abs(shares - wanted).sum(), 9)) + _MUST * len(_broken(held))
+    of_label = held / np.maximum(held.sum(axis=0), 1)
+    thin = int((of_label < _THIN * wanted[:, None]).sum())
+    return float(np.round(np.abs(shares - wanted).sum(), 9)) + _WISH * thin + _MUST * len(_broken(held))
 
 
 def _broken(held: np.ndarray) -> list[str]:

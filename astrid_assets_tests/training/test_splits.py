@@ -59,6 +59,13 @@ def test_three_fields_make_three_splits():
     assert {row["what"] for row in splits.proof} >= {"object_id", "host_id", "sha1", "healpix_cell"}
 
 
+def test_a_stray_sample_is_no_split_of_its_own():
+    """A field that reaches over the border of a cell leaves a group of one there."""
+    rows = field("a", PLACES[0], 40) + field("b", PLACES[1], 100) + field("c", PLACES[2], 30)
+    splits = split_samples(samples(rows + field("d", PLACES[3], 1)))
+    assert min(np.bincount([SPLITS.index(name) for name in splits.split])) >= 30
+
+
 def test_shares_are_met_where_groups_allow():
     """Sixty cells of equal size: eighty, ten, ten."""
     rows = [r for i in range(60) for r in field(f"f{i}", (6.0 * i, 0.0), 10)]
