@@ -8,6 +8,7 @@ import numpy as np
 import sep
 from scipy.spatial import cKDTree
 
+from astrid_assets.columns import described_schema
 from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.masks import BAD_BITS, bits
 from astrid_assets.images.pairs import AlignedPair, Difference
@@ -394,12 +395,7 @@ _COLUMNS = (
 
 def candidate_schema() -> pa.Schema:
     """Return the columns of a candidate table, each with unit and description."""
-    import pyarrow as pa
-
-    types = {"float64": pa.float64(), "int32": pa.int32(), "bool": pa.bool_(), "string": pa.string()}
-    return pa.schema(
-        [pa.field(n, types[t], metadata={"unit": u, "description": d}) for n, t, u, d in _COLUMNS]
-    )
+    return described_schema({name: about for name, *about in _COLUMNS})
 
 
 def _table(difference: Difference, columns: dict[str, np.ndarray]) -> pa.Table:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from astrid_assets.columns import described_schema
 from astrid_assets.images.masks import BAD_BITS
 from astrid_assets.science.association import Detections, Places
 from astrid_assets.science.forced import baseline, quiet_epochs
@@ -94,12 +95,7 @@ def association_schema() -> pa.Schema:
 
 
 def _schema(columns: Sequence[tuple[str, str, str, str]]) -> pa.Schema:
-    import pyarrow as pa
-
-    types = {"float64": pa.float64(), "int32": pa.int32(), "bool": pa.bool_(), "string": pa.string()}
-    return pa.schema(
-        [pa.field(n, types[t], metadata={"unit": u, "description": d}) for n, t, u, d in columns]
-    )
+    return described_schema({name: about for name, *about in columns})
 
 
 def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:

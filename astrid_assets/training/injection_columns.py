@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from astrid_assets.columns import described_schema
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -63,11 +65,4 @@ INJECTION_COLUMNS = {name: (kind, unit, text) for name, kind, unit, text in _COL
 
 def injection_schema() -> pa.Schema:
     """Return the schema of the table; each column carries its unit and description."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            pa.field(name, pa.type_for_alias(kind), metadata={"unit": unit, "description": text})
-            for name, (kind, unit, text) in INJECTION_COLUMNS.items()
-        ]
-    )
+    return described_schema(INJECTION_COLUMNS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from astrid_assets.columns import described_schema
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -79,11 +81,4 @@ SAMPLE_COLUMNS = {name: (kind, unit, text) for name, kind, unit, text in _COLUMN
 
 def sample_schema() -> pa.Schema:
     """Return the schema of a sample table; each column carries its unit and description."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            pa.field(name, pa.type_for_alias(kind), metadata={"unit": unit, "description": text})
-            for name, (kind, unit, text) in SAMPLE_COLUMNS.items()
-        ]
-    )
+    return described_schema(SAMPLE_COLUMNS)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from astrid_assets.columns import described_schema
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -46,14 +48,7 @@ KNOWN_COLUMNS = {name: (kind, unit, text) for name, kind, unit, text in _COLUMNS
 
 def known_schema() -> pa.Schema:
     """Return the schema of a table of known objects; each column carries its unit and description."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            pa.field(name, pa.type_for_alias(kind), metadata={"unit": unit, "description": text})
-            for name, (kind, unit, text) in KNOWN_COLUMNS.items()
-        ]
-    )
+    return described_schema(KNOWN_COLUMNS)
 
 
 def known_table(n_rows: int, **columns: Any) -> pa.Table:
