@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from astrid_assets.cli import main
 from astrid_assets.cli.output import print_json, print_table
@@ -305,17 +306,28 @@ def test_difference_of_two_files(astrid, tmp_path):
 
 
 def test_difference_without_wcs(astrid, tmp_path):
-    """A WCS is never invented: refused, unless the user says that the grids are equal."""
+    """The stars tell how the grids lie, or the user says that they are equal; a WCS is never invented."""
     files = write_pair(tmp_path, wcs=False)
+    for options, method in (([], "stars"), (["--assume-aligned"], "assumed")):
+        answer = astrid("difference", *files, "-o", tmp_path / method, *options, "--gain", "1", "--json")
+        assert answer.status == 0, answer.err
+        assert f"registration {method}" in answer.out
+        best = answer.json["strongest"][0]
+        assert (best["x"], best["y"]) == pytest.approx((150, 100), abs=0.5)
+        assert best["ra"] is None
+
+
+def test_difference_without_wcs_and_stars(astrid, tmp_path):
+    """Where nothing tells how the grids lie, nothing is guessed."""
+    rng, files = np.random.default_rng(7), [tmp_path / f"noise{i}.fits" for i in range(2)]
+    for file in files:
+        header = fits.Header({"MJD-OBS": 60000.0, "EXPTIME": 30.0, "FILTER": "r"})
+        fits.writeto(file, rng.poisson(200.0, (256, 256)).astype(np.float32), header)
     refused = astrid("difference", *files, "-o", tmp_path / "out")
     assert refused.status == 1
     assert "no celestial WCS" in refused.err
+    assert "assume aligned" in refused.err
     assert not (tmp_path / "out").exists()
-    answer = astrid("difference", *files, "-o", tmp_path / "out", "--assume-aligned", "--gain", "1", "--json")
-    assert answer.status == 0, answer.err
-    best = answer.json["strongest"][0]
-    assert (best["x"], best["y"]) == pytest.approx((150, 100), abs=0.5)
-    assert best["ra"] is None
 
 
 @pytest.mark.real_data

@@ -17,6 +17,7 @@ HEAVY = (
     "astropy",
     "matplotlib",
     "scipy",
+    "numba",
     "reproject",
     "astroquery",
     "sep",
@@ -97,6 +98,17 @@ def test_training_stands_alone():
 def test_reports_know_no_dagster():
     """They are drawn from what storage holds, also where no instance is."""
     assert offenders("astrid_assets.reports", {"dagster", *NETWORK, "astrid_assets.assets"}) == {}
+
+
+def test_benchmarks_stand_beside_the_product():
+    """They measure the science alone, and nothing but the command line knows them."""
+    above = {
+        f"astrid_assets.{name}"
+        for name in ("storage", "assets", "archives", "automation", "cli", "checks", "reports", "training")
+    }
+    assert offenders("astrid_assets.benchmarks", {"dagster", *NETWORK, *above}) == {}
+    but = ("astrid_assets.benchmarks", "astrid_assets.cli")
+    assert offenders("astrid_assets", {"astrid_assets.benchmarks"}, but=but) == {}
 
 
 def test_only_archives_open_sockets():

@@ -30,7 +30,7 @@ LATEST = "latest.json"
 
 _FOLDER = RELEASE_FOLDERS["training_release"]
 
-_PACKAGES = ("astropy", "dagster", "h5py", "numpy", "pyarrow", "reproject", "scipy", "sep")
+_PACKAGES = ("astropy", "dagster", "h5py", "numba", "numpy", "pyarrow", "scipy", "sep")
 """Packages whose version may change a number or a byte of a release."""
 
 

@@ -14,7 +14,7 @@ import click
 
 from astrid_assets.cli.output import json_option, print_json, print_table
 
-__all__ = ["at_home", "bench", "survey_fields", "training"]
+__all__ = ["at_home", "bench", "difference", "survey_fields", "training"]
 
 _STAMPS = "alerts/ztf_alert_triplets_dev.parquet"
 """Labelled stamps below ``ASTRID_REAL_DATA``."""
@@ -127,6 +127,45 @@ def training(
     _print(result)
     if as_json:
         print_json(result)
+
+
+@bench.command()
+@click.option("--scenario", "names", multiple=True, help="Kind of pair, may be repeated [all of them].")
+@click.option("--size", type=click.IntRange(min=128), default=1024, show_default=True, help="Side, pixels.")
+@click.option("--mpix", type=float, help="Megapixels to pool [28, up to 60 where errors stay large].")
+@click.option("--first-seed", type=int, help="Seeds of the scenes count from here [1000].")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes [ASTRID_WORKERS, or the cores].")
+@click.option("--classic", is_flag=True, help="Measure the classic subtraction as well.")
+@click.option("--yardstick", is_flag=True, help="Measure a plain ZOGY that is given the truth as well.")
+@click.option("--peers", is_flag=True, help="Measure other packages as well, where they are installed.")
+@click.option("--cost/--no-cost", default=True, help="Measure CPU time and memory [yes].")
+@json_option
+def difference(names: tuple[str, ...], size: int, cost: bool, as_json: bool, **options: Any) -> None:
+    """Subtract simulated pairs whose truth is known, and hold every number against its bound.
+
+    The pipeline estimates everything from the pixels. CPU is in units of one float32 rfft2 of the same
+    size that runs beside it.
+    """
+    from astrid_assets.benchmarks.cost import measure_cost
+    from astrid_assets.benchmarks.difference import run, scenario_names
+
+    results = {}
+    for name in scenario_names(names):
+        for method, result in run(name, size=size, told=_tell, **options).items():
+            click.echo(f"{name}, {method}: {result.summary}")
+            columns = ["quantity", "bound", "measured", "+-", "n", "passes"]
+            print_table(columns, [line.cells() for line in result.lines])
+            results.setdefault(name, {})[method] = result.record()
+    spent = measure_cost(size) if cost else None
+    if spent is not None:
+        print_table(["cost", "bound", "measured", "unit", "passes"], [line.cells() for line in spent])
+    if as_json:
+        records = None if spent is None else [line.record() for line in spent]
+        print_json({"size": size, "scenarios": results, "cost": records})
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _stamps(given: str | None) -> Path:

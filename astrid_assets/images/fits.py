@@ -21,8 +21,15 @@ from astropy.utils.exceptions import AstropyUserWarning
 from astrid_assets.errors import ImageError
 from astrid_assets.images import layout
 from astrid_assets.images.foreign import read_foreign
-from astrid_assets.images.image import MaskedImage, ZeroPoint
-from astrid_assets.images.pairs import AlignedPair, Difference, Normalization, PairGeometry, Registration
+from astrid_assets.images.image import MaskedImage
+from astrid_assets.images.pairs import (
+    AlignedPair,
+    Difference,
+    Normalization,
+    PairGeometry,
+    Registration,
+    difference_parameters,
+)
 
 __all__ = [
     "FitsSource",
@@ -47,7 +54,8 @@ _DIFFERENCE_PLANES = {
     "flux": "FLUX",
     "flux_error": "FLUXERR",
 }
-_DIFFERENCE_SCALARS = ("method", "metrics", "mjd_mid", "band", "survey", "origin")
+_FLUX_PLANES = ("flux", "flux_error")
+_DIFFERENCE_SCALARS = ("method", "metrics", "mjd_mid", "band", "survey", "origin", "parameters")
 
 
 def _label(source: FitsSource) -> str:
@@ -163,8 +171,16 @@ def _image_error(source: FitsSource, error: Exception) -> ImageError:
     return ImageError(text if text.startswith(f"{label}:") else f"{label}: {text}")
 
 
-def _write(target: FitsSource, hdus: list[Any]) -> None:
-    """Write the extensions with checksums, so that equal contents are equal bytes."""
+def _write(
+    target: FitsSource,
+    kind: str,
+    planes: list[Any],
+    meta: Mapping[str, Any],
+    header: Mapping[str, Any] | None,
+    cards: Mapping[str, Any],
+) -> None:
+    """Write a file of our layout, with checksums, so that equal contents are equal bytes."""
+    hdus = [layout.primary_hdu(kind, header, cards), *planes, layout.meta_hdu(meta)]
     for hdu in hdus:
         # the default remark is the time of writing
         hdu.add_checksum(when="of this extension")
@@ -257,8 +273,7 @@ def write_image(path: FitsSource, image: MaskedImage, *, header: Mapping[str, An
         More keywords for the primary header (provenance).
     """
     planes, meta = layout.encode_image(image)
-    primary = layout.primary_hdu("image", header, _origin_cards(image.origin))
-    _write(path, [primary, *planes, layout.meta_hdu({"image": meta})])
+    _write(path, "image", planes, {"image": meta}, header, _origin_cards(image.origin))
 
 
 def _origin_cards(origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,40 +315,7 @@ def write_pair(
     if with_science:
         science, meta["science"] = layout.encode_image(pair.science)
         planes = [*science, *planes]
-    primary = layout.primary_hdu("pair", header, _pair_cards(pair))
-    _write(path, [primary, *planes, layout.meta_hdu(meta)])
-
-
-def _pair_cards(pair: AlignedPair) -> dict[str, Any]:
-    """Return the keywords of a pair."""
-    registration, ratio = pair.registration, pair.normalization
-    cards: dict[str, Any] = {
-        "SCIID": (pair.science.origin.get("exposure_id"), "science exposure"),
-        "REFID": (pair.reference.origin.get("exposure_id"), "reference"),
-        "OVERLAP": (pair.overlap, "share of science pixels covered"),
-        "REGMETH": (registration.method, "registration method"),
-        "REGNSTAR": (registration.n_matched, "stars matched"),
-        "REGDX": (registration.residual_offset[0], "[pix] residual offset, x"),
-        "REGDY": (registration.residual_offset[1], "[pix] residual offset, y"),
-        "REGRMSX": (registration.residual_rms[0], "[pix] residual scatter, x"),
-        "REGRMSY": (registration.residual_rms[1], "[pix] residual scatter, y"),
-    }
-    if ratio is not None:
-        cards |= {
-            "FLXRATIO": (ratio.flux_ratio, "flux in science / flux in reference"),
-            "FLXRERR": (ratio.flux_ratio_error, "1-sigma error of FLXRATIO"),
-            "FLXRPRED": (ratio.flux_ratio_predicted, "FLXRATIO by zero points"),
-            "FLXRNST": (ratio.n_stars, "stars for FLXRATIO"),
-            "SCIBKG": (ratio.science_background, "science sky level"),
-            "REFBKG": (ratio.reference_background, "reference sky level"),
-            "SCIRMS": (ratio.science_sky_rms, "science sky noise"),
-            "REFRMS": (ratio.reference_sky_rms, "reference sky noise"),
-            "SCIVSCL": (ratio.science_variance_scale, "science variance scale"),
-            "REFVSCL": (ratio.reference_variance_scale, "reference variance scale"),
-        }
-    for key, image in (("SCIFWHM", pair.science), ("REFFWHM", pair.reference)):
-        cards[key] = (None if image.psf is None else image.psf.fwhm, "[pix] FWHM of the PSF")
-    return cards
+    _write(path, "pair", planes, meta, header, layout.parameter_cards(difference_parameters(pair)))
 
 
 def read_pair(path: FitsSource, *, science: MaskedImage | None = None) -> AlignedPair:
@@ -427,35 +409,33 @@ def write_difference(
     header
         More keywords for the primary header (ids, parameters, provenance).
     """
-    wcs_cards, tables = layout.wcs_hdus(difference.wcs, "SCI")
-    unit = None if difference.unit is None else difference.unit.to_string()
-    cards = {
-        "BUNIT": unit,
-        "FILTER": difference.band,
-        "SURVEY": difference.survey,
-        "TIMESYS": "UTC",
+    own = {
+        "FILTER": (difference.band, "canonical filter name"),
+        "SURVEY": (difference.survey, "survey profile"),
+        "TIMESYS": ("UTC", "time scale"),
         "MJD-AVG": (difference.mjd_mid, "[d] middle of the science exposure"),
         **layout.zeropoint_cards(difference.zeropoint),
     }
-    planes = [
-        layout.plane_hdu("SCI", difference.data, {**cards, **wcs_cards}),
-        layout.plane_hdu("VAR", difference.variance),
-        layout.plane_hdu("MASK", difference.mask, layout.mask_cards()),
-        layout.plane_hdu("PSF", difference.psf.basis),
-    ]
-    planes += [layout.plane_hdu(n, getattr(difference, key)) for key, n in _DIFFERENCE_PLANES.items()]
-    meta = {key: getattr(difference, key) for key in _DIFFERENCE_SCALARS}
-    meta |= {"unit": unit, "psf": layout.encode_psf(difference.psf), "has_wcs": difference.wcs is not None}
-    meta["zeropoint"] = None if difference.zeropoint is None else asdict(difference.zeropoint)
-    meta["planes"] = layout.plane_bits()
-    primary = layout.primary_hdu("difference", header, _difference_cards(difference))
-    _write(path, [primary, *planes, *tables, layout.meta_hdu(meta)])
+    own |= layout.date_cards(own)
+    unit, (wcs_cards, _) = layout.unit_cards(difference), layout.wcs_hdus(difference.wcs, "SCI")
+    planes, meta = layout.encode_planes(difference, {**unit, **own})
+    for key, name in _DIFFERENCE_PLANES.items():
+        cards = {**(unit if key in _FLUX_PLANES else {}), **wcs_cards}
+        planes.append(layout.plane_hdu(name, getattr(difference, key), cards))
+    meta |= {key: getattr(difference, key) for key in _DIFFERENCE_SCALARS}
+    _write(path, "difference", planes, meta, header, {**own, **_difference_cards(difference)})
 
 
 def _difference_cards(difference: Difference) -> dict[str, Any]:
-    """Return method, metrics and provenance as keywords."""
-    metrics = {f"METRIC {name}": value for name, value in difference.metrics.items()}
-    return {"METHOD": difference.method, **metrics, **_origin_cards(difference.origin)}
+    """Return method, parameters, metrics and provenance as keywords."""
+    parameters = layout.parameter_cards(difference.parameters)
+    return {
+        "METHOD": (difference.method, "of the subtraction"),
+        **{key: card for key, card in parameters.items() if card[0] is not None},
+        "DIFFWHM": (difference.psf.fwhm, "[pix] difference PSF FWHM"),
+        **{f"METRIC {name}": value for name, value in difference.metrics.items()},
+        **_origin_cards(difference.origin),
+    }
 
 
 def read_difference(path: FitsSource) -> Difference:
@@ -463,13 +443,8 @@ def read_difference(path: FitsSource) -> Difference:
     with open_fits(path) as hdus:
         meta = layout.read_meta(hdus, "difference")
         return Difference(
-            data=layout.read_plane(hdus, "SCI"),
-            variance=layout.read_plane(hdus, "VAR"),
-            mask=layout.decode_mask(hdus, "MASK", meta["planes"]),
-            psf=layout.decode_psf(hdus, "PSF", meta["psf"]),
-            unit=layout.decode_unit(meta["unit"]),
-            wcs=layout.decode_wcs(hdus, "SCI") if meta["has_wcs"] else None,
-            zeropoint=None if meta["zeropoint"] is None else ZeroPoint(**meta["zeropoint"]),
+            **layout.decode_planes(hdus, meta),
             **{key: layout.read_plane(hdus, name) for key, name in _DIFFERENCE_PLANES.items()},
-            **{key: meta[key] for key in _DIFFERENCE_SCALARS},
+            # files of earlier versions have no parameters
+            **{key: meta[key] for key in _DIFFERENCE_SCALARS if key in meta},
         )

@@ -285,6 +285,8 @@ def _assemble(
     for role in _NOISE_ROLES:
         if role in arrays and variance is None:
             variance, mask = variance_from(role, arrays[role][0], data, mask)
+            if variance is None:
+                told.warnings.append(f"the {role} plane holds no positive value and is not used")
     image = MaskedImage(data, variance=variance, mask=mask, wcs=wcs, **told.values)
     if "psf" in arrays:
         image = image.replace(psf=psf_from_stamp(*arrays["psf"], image.shape, image.pixel_scale))

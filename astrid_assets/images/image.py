@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,10 @@ class ZeroPoint:
     def njy(self) -> float:
         """Flux density of one unit, in nanojansky (AB zero point 31.4 mag for 1 nJy)."""
         return float(10 ** (-0.4 * (self.magnitude - 31.4)))
+
+
+LARGEST = 1e18
+"""Values beyond this are sentinels for missing data (3.4e38 is usual); their squares overflow in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +118,9 @@ class MaskedImage:
         if data.ndim != 2 or data.size == 0:
             msg = f"an image is two-dimensional and not empty, not of shape {data.shape}"
             raise ValueError(msg)
+        if not _all_known(data):
+            with np.errstate(invalid="ignore"):
+                data = np.where(np.abs(data) < LARGEST, data, np.float32(np.nan))
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "mask", self._full_mask())
         if self.variance is not None:
@@ -129,14 +137,14 @@ class MaskedImage:
         elif np.asarray(self.mask).dtype == bool:
             mask = np.where(self.mask, bits("BAD"), 0).astype(np.int32)
         else:
-            mask = np.asarray(self.mask).astype(np.int32)
+            mask = np.asarray(self.mask).astype(np.int32, copy=False)
         if mask.shape != self.data.shape:
             msg = f"the mask has shape {mask.shape}, the image {self.data.shape}"
             raise ValueError(msg)
-        invalid = ~np.isfinite(self.data)
-        if self.variance is not None:
-            invalid |= ~np.isfinite(self.variance)
-        mask[invalid] |= bits("NO_DATA")
+        for plane in (self.data, self.variance):
+            if plane is not None and not _all_known(plane):
+                with np.errstate(invalid="ignore"):
+                    mask = np.where(np.abs(plane) < LARGEST, mask, mask | bits("NO_DATA"))
         return mask
 
     @property
@@ -144,9 +152,9 @@ class MaskedImage:
         """Shape ``(ny, nx)``."""
         return self.data.shape
 
-    @property
+    @cached_property
     def bad(self) -> np.ndarray:
-        """Boolean image of the pixels that are not to be trusted."""
+        """Boolean image of the pixels that are not to be trusted; not to be changed in place."""
         return (self.mask & BAD_BITS) != 0
 
     @property
@@ -160,4 +168,16 @@ class MaskedImage:
 
     def replace(self, **changes: Any) -> MaskedImage:
         """Return a copy with some attributes changed."""
-        return replace(self, **changes)
+        unknown = changes.keys() - {f.name for f in fields(self)}
+        if unknown or not changes.keys().isdisjoint({"data", "variance", "mask"}):
+            return replace(self, **changes)
+        # pixels that were checked before are not checked again
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__ | changes)
+        return copy
+
+
+def _all_known(plane: np.ndarray) -> bool:
+    """Return whether all values are finite and no sentinels; the extremes tell without a copy."""
+    low, high = plane.min(), plane.max()
+    return bool(low > -LARGEST and high < LARGEST)

@@ -39,26 +39,33 @@ from astrid_assets.images.units import parse_unit
 if TYPE_CHECKING:
     from astropy.units import UnitBase
 
+    from astrid_assets.images.pairs import Difference
+
 __all__ = [
     "LAYOUT",
     "META",
     "VERSION",
     "add_cards",
+    "date_cards",
     "decode_image",
     "decode_mask",
+    "decode_planes",
     "decode_psf",
     "decode_unit",
     "decode_wcs",
     "encode_image",
+    "encode_planes",
     "encode_psf",
     "image_cards",
     "mask_cards",
     "meta_hdu",
+    "parameter_cards",
     "plane_bits",
     "plane_hdu",
     "primary_hdu",
     "read_meta",
     "read_plane",
+    "unit_cards",
     "wcs_hdus",
     "zeropoint_cards",
 ]
@@ -125,7 +132,11 @@ def add_cards(header: fits.Header, cards: Mapping[str, Any]) -> None:
         plain = len(name) <= 8 and name.replace("-", "").replace("_", "").isalnum()
         # a comment that does not fit beside the value would be a warning
         room = 80 - len(name) - len(str(value)) - 24
-        header[name if plain else f"HIERARCH {name}"] = (value, comment if len(comment) <= room else "")
+        name = name if plain else f"HIERARCH {name}"
+        # a later value without a comment keeps the comment that is there
+        header[name] = (
+            value if not comment and name in header else (value, comment if len(comment) <= room else "")
+        )
 
 
 def _card_value(value: Any) -> bool | int | float | str | None:
@@ -151,7 +162,8 @@ def primary_hdu(kind: str, header: Mapping[str, Any] | None, cards: Mapping[str,
         "ASTRKIND": (kind, "what the file holds"),
         "CREATOR": f"astrid_assets {__version__}",
     }
-    add_cards(hdu.header, {**own, **cards, **dict(header or {})})
+    for part in (own, cards, header or {}):
+        add_cards(hdu.header, part)
     return hdu
 
 
@@ -217,7 +229,104 @@ def image_cards(image: MaskedImage) -> dict[str, Any]:
     if image.unit is not None:
         cards["BUNIT"] = image.unit.to_string()
     cards["EXPID"] = image.origin.get("exposure_id")
-    return {**cards, **zeropoint_cards(image.zeropoint)}
+    return {**cards, **date_cards(cards), **zeropoint_cards(image.zeropoint)}
+
+
+def date_cards(cards: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the calendar dates of the MJDs among some keywords.
+
+    Without them astropy warns that it has set them itself.
+    """
+    from astropy.time import Time
+
+    dates = {}
+    for key, text in (("BEG", "start"), ("AVG", "middle"), ("END", "end")):
+        value = cards.get(f"MJD-{key}", (None, ""))[0]
+        if value is not None and math.isfinite(value):
+            dates[f"DATE-{key}"] = (Time(value, format="mjd").isot, text)
+    return dates
+
+
+_SIDE_CARDS = (
+    # keyword for the science image and the reference, what of it, comment
+    ("SCIID", "REFID", "exposure_id", "{} exposure"),
+    ("MJD-BEG", "REFMJDB", "mjd_start", "[d] {} start"),
+    ("MJD-AVG", "REFMJDA", "mjd_mid", "[d] {} middle"),
+    ("MJD-END", "REFMJDE", "mjd_end", "[d] {} end"),
+    ("EXPTIME", "REFEXPT", "exptime", "[s] {} exposure time"),
+    ("NCOMBINE", "REFNCOMB", "n_exposures", "{} exposures stacked"),
+    ("FILTER", "REFFILT", "band", "{} filter"),
+    ("SURVEY", "REFSURV", "survey", "{} survey profile"),
+    ("DETECTOR", "REFDET", "detector", "{} detector"),
+    ("AIRMASS", "REFAIRM", "airmass", "{} airmass"),
+    ("SCIUNIT", "REFUNIT", "unit", "{} unit of the pixels"),
+    ("GAIN", "REFGAIN", "gain", "[electron/unit] {} gain"),
+    ("RDNOISE", "REFRDN", "read_noise", "[electron] {} read noise"),
+    ("SATURATE", "REFSATUR", "saturation", "[unit] {} saturation"),
+    ("MAGZP", "REFMAGZP", "zeropoint.magnitude", "[mag] {} AB magnitude of a unit"),
+    ("MAGZPERR", "REFMZERR", "zeropoint.error", "[mag] 1-sigma error of it"),
+    ("MAGZPSRC", "REFMZSRC", "zeropoint.source", "where it comes from"),
+    ("SCIFWHM", "REFFWHM", "psf.fwhm", "[pix] {} PSF FWHM"),
+    ("SCIPSRC", "REFPSRC", "psf.source", "source of the {} PSF"),
+    ("SCIPNST", "REFPNST", "psf.n_stars", "stars of the {} PSF"),
+    ("SCIPCHI2", "REFPCHI2", "psf.chi2", "chi2/dof of the {} PSF"),
+    ("SCIPORD", "REFPORD", "psf.order", "order of the {} PSF"),
+)
+_MATCH_CARDS = (
+    ("OVERLAP", "overlap", "share of science pixels covered"),
+    ("REGMETH", "registration.method", "registration method"),
+    ("REGNSTAR", "registration.n_matched", "stars matched"),
+    ("REGORDER", "registration.order", "order of the refinement"),
+    ("REGDX", "registration.residual_offset.0", "[pix] residual offset, x"),
+    ("REGDY", "registration.residual_offset.1", "[pix] residual offset, y"),
+    ("REGRMSX", "registration.residual_rms.0", "[pix] residual scatter, x"),
+    ("REGRMSY", "registration.residual_rms.1", "[pix] residual scatter, y"),
+    ("FLXRATIO", "normalization.flux_ratio", "flux in science / flux in reference"),
+    ("FLXRERR", "normalization.flux_ratio_error", "1-sigma error of FLXRATIO"),
+    ("FLXRSCAT", "normalization.flux_ratio_scatter", "relative scatter of the stars about it"),
+    ("FLXRPRED", "normalization.flux_ratio_predicted", "FLXRATIO by zero points"),
+    ("FLXRNST", "normalization.n_stars", "stars for FLXRATIO"),
+    ("SHIFTX", "normalization.shift.0", "[pix] shift folded into the PSF, x"),
+    ("SHIFTY", "normalization.shift.1", "[pix] shift folded into the PSF, y"),
+    ("ASTNOISX", "normalization.astrometric_noise.0", "[pix] scatter of positions, x"),
+    ("ASTNOISY", "normalization.astrometric_noise.1", "[pix] scatter of positions, y"),
+    ("PSFMISM", "normalization.psf_mismatch", "relative error of the PSF match"),
+    ("SCIBKG", "normalization.science_background", "[unit] science sky level"),
+    ("REFBKG", "normalization.reference_background", "[unit] reference sky level"),
+    ("SCIRMS", "normalization.science_sky_rms", "[unit] science sky noise"),
+    ("REFRMS", "normalization.reference_sky_rms", "[unit] reference sky noise"),
+    ("SCIVSCL", "normalization.science_variance_scale", "science variance scale"),
+    ("REFVSCL", "normalization.reference_variance_scale", "reference variance scale"),
+)
+
+
+def parameter_cards(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a pair or a difference.
+
+    Parameters
+    ----------
+    parameters
+        From `astrid_assets.images.pairs.difference_parameters`, or parts of it.
+    """
+    rows = [("TIMESYS", "UTC", "time scale")]
+    for *keys, path, text in _SIDE_CARDS:
+        for side, key in zip(("science", "reference"), keys, strict=True):
+            rows.append((key, _at(parameters, f"{side}.{path}"), text.format(side)))
+    rows += [(key, _at(parameters, path), text) for key, path, text in _MATCH_CARDS]
+    cards = {key: (value, text) for key, value, text in rows}
+    return {**cards, **date_cards(cards)}
+
+
+def _at(parameters: Any, path: str) -> Any:
+    """Return the value at a path of keys and indices; None where there is none."""
+    for key in path.split("."):
+        if isinstance(parameters, list) and key.isdecimal() and int(key) < len(parameters):
+            parameters = parameters[int(key)]
+        elif isinstance(parameters, Mapping):
+            parameters = parameters.get(key)
+        else:
+            return None
+    return parameters
 
 
 def mask_cards() -> dict[str, Any]:
@@ -234,7 +343,7 @@ def encode_psf(psf: Psf | None) -> dict[str, Any] | None:
     """Return what of a PSF is not pixels."""
     if psf is None:
         return None
-    names = ("image_shape", "order", "n_stars", "chi2", "source")
+    names = ("image_shape", "order", "n_stars", "chi2", "source", "oversampling")
     return {name: getattr(psf, name) for name in names}
 
 
@@ -257,40 +366,72 @@ def encode_image(image: MaskedImage, *, prefix: str = "") -> tuple[list[fits.Ima
     prefix
         Empty, or ``REF`` for the reference of a pair.
     """
-    name = prefix or "SCI"
-    wcs_cards, tables = wcs_hdus(image.wcs, name)
-    hdus = [plane_hdu(name, image.data, {**image_cards(image), **wcs_cards})]
-    if image.variance is not None:
-        hdus.append(plane_hdu(f"{prefix}VAR", image.variance))
-    hdus.append(plane_hdu(f"{prefix}MASK", image.mask, mask_cards()))
-    if image.psf is not None:
-        hdus.append(plane_hdu(f"{prefix}PSF", image.psf.basis))
+    hdus, meta = encode_planes(image, image_cards(image), prefix=prefix)
     if image.noise_correlation is not None:
         hdus.append(plane_hdu(f"{prefix}NOISECORR", np.asarray(image.noise_correlation, np.float64)))
-    meta = {key: getattr(image, key) for key in _SCALARS}
-    meta["unit"] = None if image.unit is None else image.unit.to_string()
-    meta["zeropoint"] = None if image.zeropoint is None else asdict(image.zeropoint)
-    meta["psf"] = encode_psf(image.psf)
-    meta["planes"] = plane_bits()
-    meta["has_wcs"] = image.wcs is not None
-    return [*hdus, *tables], meta
+    return hdus, meta | {key: getattr(image, key) for key in _SCALARS}
 
 
 def decode_image(hdus: fits.HDUList, meta: Mapping[str, Any], *, prefix: str = "") -> MaskedImage:
     """Return the image that `encode_image` wrote."""
-    name = prefix or "SCI"
-    scalars = {key: meta[key] for key in _SCALARS if key in meta}
     return MaskedImage(
-        data=read_plane(hdus, name),
-        unit=decode_unit(meta["unit"]),
-        variance=read_plane(hdus, f"{prefix}VAR"),
-        mask=decode_mask(hdus, f"{prefix}MASK", meta["planes"]),
+        **decode_planes(hdus, meta, prefix=prefix),
         noise_correlation=read_plane(hdus, f"{prefix}NOISECORR", np.float64),
-        wcs=decode_wcs(hdus, name) if meta["has_wcs"] else None,
-        psf=decode_psf(hdus, f"{prefix}PSF", meta["psf"]),
-        zeropoint=None if meta["zeropoint"] is None else ZeroPoint(**meta["zeropoint"]),
-        **scalars,
+        **{key: meta[key] for key in _SCALARS if key in meta},
     )
+
+
+def encode_planes(
+    image: MaskedImage | Difference, cards: Mapping[str, Any], *, prefix: str = ""
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the extensions and the metadata that images and differences have in common.
+
+    Parameters
+    ----------
+    image
+        Has data, variance, mask, PSF, WCS, unit and zero point.
+
+    cards
+        Keywords of the extension of the pixels, beside those of the WCS.
+
+    prefix
+        As for `encode_image`.
+    """
+    name = prefix or "SCI"
+    wcs_cards, tables = wcs_hdus(image.wcs, name)
+    hdus = [plane_hdu(name, image.data, {**cards, **wcs_cards})]
+    if image.variance is not None:
+        hdus.append(plane_hdu(f"{prefix}VAR", image.variance, unit_cards(image, power=2)))
+    hdus.append(plane_hdu(f"{prefix}MASK", image.mask, mask_cards()))
+    if image.psf is not None:
+        hdus.append(plane_hdu(f"{prefix}PSF", image.psf.basis))
+    meta = {
+        "unit": None if image.unit is None else image.unit.to_string(),
+        "zeropoint": None if image.zeropoint is None else asdict(image.zeropoint),
+        "psf": encode_psf(image.psf),
+        "planes": plane_bits(),
+        "has_wcs": image.wcs is not None,
+    }
+    return [*hdus, *tables], meta
+
+
+def unit_cards(image: MaskedImage | Difference, *, power: int = 1) -> dict[str, Any]:
+    """Return the keyword of the unit of a plane, a power of that of the pixels."""
+    return {} if image.unit is None else {"BUNIT": (image.unit**power).to_string()}
+
+
+def decode_planes(hdus: fits.HDUList, meta: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
+    """Return the attributes that `encode_planes` wrote, by name."""
+    name = prefix or "SCI"
+    return {
+        "data": read_plane(hdus, name),
+        "variance": read_plane(hdus, f"{prefix}VAR"),
+        "mask": decode_mask(hdus, f"{prefix}MASK", meta["planes"]),
+        "unit": decode_unit(meta["unit"]),
+        "wcs": decode_wcs(hdus, name) if meta["has_wcs"] else None,
+        "psf": decode_psf(hdus, f"{prefix}PSF", meta["psf"]),
+        "zeropoint": None if meta["zeropoint"] is None else ZeroPoint(**meta["zeropoint"]),
+    }
 
 
 def decode_unit(text: str | None) -> UnitBase | None:

@@ -97,7 +97,8 @@ HOLLOW_BITS: np.int32 = BAD_BITS & ~bits("GHOST", "SPIKE", "REF_GHOST", "REF_SPI
 def reference_mask(mask: np.ndarray) -> np.ndarray:
     """Move the planes of an image's mask to their ``REF_`` counterparts."""
     own = (1 << _REFERENCE_OFFSET) - 1
-    return ((mask & own) << _REFERENCE_OFFSET).astype(np.int32)
+    moved = np.bitwise_and(mask, np.int32(own), dtype=np.int32)
+    return np.left_shift(moved, np.int32(_REFERENCE_OFFSET), out=moved)
 
 
 def names(value: int) -> list[str]:

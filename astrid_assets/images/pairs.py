@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from astrid_assets.images.psf import Psf
 
-__all__ = ["AlignedPair", "Difference", "Normalization", "PairGeometry", "Registration"]
+__all__ = [
+    "AlignedPair",
+    "Difference",
+    "Normalization",
+    "PairGeometry",
+    "Registration",
+    "difference_parameters",
+]
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,8 @@ class Registration:
     """How the reference was placed on the science grid. All lengths are science pixels."""
 
     method: str
-    """``wcs+stars``, ``wcs`` (too few stars to refine) or ``assumed`` (grids taken as equal)."""
+    """``wcs+stars``, ``wcs`` (nothing to refine), ``stars`` (star patterns, without WCS) or ``assumed``
+    (grids taken as equal)."""
 
     n_matched: int = 0
     """Stars matched between the two images."""
@@ -36,13 +44,17 @@ class Registration:
     """Median (x, y) offset after it."""
 
     residual_rms: tuple[float, float] = (np.nan, np.nan)
-    """Robust scatter (1.4826 MAD) of the (x, y) offsets after it."""
+    """Robust scatter (1.4826 MAD) of the (x, y) offsets after it, with the fitted terms counted."""
 
     order: int = 0
     """Order of the polynomial of the refinement; 0 is a shift."""
 
     coefficients: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0,), (0.0,))
     """Offsets (x, y) in the terms of `polynomial_terms`, added to the position in the science image."""
+
+    transform: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    """Affine map ((a, b, c), (d, e, f)) of science to reference pixels, x_ref = a x + b y + c, for ``stars``:
+    it takes the place of the two WCS, after the offsets are subtracted. None otherwise."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,12 @@ class Normalization:
     """Factor that the science variance was multiplied with to meet the measured sky noise."""
 
     reference_variance_scale: float = 1.0
+    """The same of the reference."""
+
+    science_static_share: float = 0.0
+    """Share of the sky variance of the science image that is light both show, and that was taken out."""
+
+    reference_static_share: float = 0.0
     """The same of the reference."""
 
     flux_ratio_gradient: tuple[float, float] = (0.0, 0.0)
@@ -220,6 +238,9 @@ class Difference:
     origin: dict[str, Any] = field(default_factory=dict)
     """Provenance: ids of both images, parameters; JSON-compatible."""
 
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """What it was made with (`difference_parameters`); JSON-compatible, more keys are kept."""
+
     @property
     def shape(self) -> tuple[int, int]:
         """Shape ``(ny, nx)``."""
@@ -233,3 +254,68 @@ class Difference:
     def replace(self, **changes: Any) -> Difference:
         """Return a copy with some attributes changed."""
         return replace(self, **changes)
+
+
+_IMAGE_PARAMETERS = (
+    "mjd_start",
+    "mjd_mid",
+    "mjd_end",
+    "exptime",
+    "airmass",
+    "n_exposures",
+    "gain",
+    "read_noise",
+    "saturation",
+    "band",
+    "survey",
+    "detector",
+)
+
+
+def difference_parameters(pair: AlignedPair) -> dict[str, Any]:
+    """Return what a difference of a pair is made with, for `Difference.parameters`.
+
+    Parameters
+    ----------
+    pair
+        Aligned; also normalized, for the noise, the flux ratio and the shift.
+
+    Returns
+    -------
+    dict
+        ``science`` and ``reference`` (exposure id, times, exposure, gain, read noise, band, survey, unit,
+        zero point, PSF), ``overlap``, ``registration`` and ``normalization`` (their fields, or None).
+        JSON-compatible: lists for tuples, Python's own numbers.
+    """
+    return {
+        "science": _image_parameters(pair.science),
+        "reference": _image_parameters(pair.reference),
+        "overlap": _plain(pair.overlap),
+        "registration": _plain(asdict(pair.registration)),
+        "normalization": None if pair.normalization is None else _plain(asdict(pair.normalization)),
+    }
+
+
+def _image_parameters(image: MaskedImage) -> dict[str, Any]:
+    """Return the parameters of one side."""
+    psf, zero = image.psf, image.zeropoint
+    known = {name: getattr(image, name) for name in _IMAGE_PARAMETERS}
+    known |= {
+        "exposure_id": image.origin.get("exposure_id"),
+        "unit": None if image.unit is None else image.unit.to_string(),
+        "zeropoint": None if zero is None else asdict(zero),
+        "psf": None,
+    }
+    if psf is not None:
+        names = ("source", "n_stars", "chi2", "order")
+        known["psf"] = {"fwhm": psf.fwhm, **{name: getattr(psf, name) for name in names}}
+    return _plain(known)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON gives it back."""
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,15 +1,24 @@
-"""Sky background and its noise, by SEP (Bertin & Arnouts 1996; Barbary 2016)."""
+"""Sky background and its noise, on a mesh of cells."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import sep
 
 from astrid_assets.errors import ScienceError
 
-__all__ = ["Background", "estimate_background", "excess_scatter", "finite_median", "robust_std"]
+__all__ = [
+    "Background",
+    "estimate_background",
+    "excess_scatter",
+    "find_source_pixels",
+    "finite_median",
+    "mean_level",
+    "robust_std",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,15 +31,26 @@ class Background:
     rms: np.ndarray
     """Noise of a blank pixel."""
 
+    sources: np.ndarray | None = None
+    """Boolean image of the pixels that were left out because of sources; None where none were looked for."""
+
+    crowded: bool = False
+    """Whether sources cover nearly all pixels, so that `rms` holds their light."""
+
     @property
     def median(self) -> float:
         """Median level."""
-        return float(np.median(self.level))
+        return _sparse_median(self.level)
 
     @property
     def median_rms(self) -> float:
         """Median noise of a blank pixel."""
-        return float(np.median(self.rms))
+        return _sparse_median(self.rms)
+
+
+def _sparse_median(plane: np.ndarray) -> float:
+    """Return the median of a plane that is smooth over tens of pixels."""
+    return float(np.median(plane[::_SPARSE, ::_SPARSE]))
 
 
 def robust_std(values: np.ndarray) -> float:
@@ -67,8 +87,10 @@ def estimate_background(
 ) -> Background:
     """Estimate the sky on a mesh.
 
-    A first mesh finds the sources, a second one leaves their pixels out, so that neither the
-    wings of stars nor galaxies raise the level.
+    A first, coarse mesh by SEP (Bertin & Arnouts 1996; Barbary 2016) finds the sources. The cells of the
+    second one are means without their pixels, clipped on both sides alike: a mode, or a mask of what is
+    brighter than the noise, would lie below the mean sky by 0.04 sigma, which is 4 % of the light of a star
+    of S/N 200 on a stamp of 33 pixels.
 
     Parameters
     ----------
@@ -97,28 +119,177 @@ def estimate_background(
         raise ScienceError(
             f"only {np.mean(~bad):.2%} of the pixels are usable: no background can be measured"
         )
-    clean = np.where(bad, 0, data).astype(np.float32)
     cell = max(8, min(box, min(data.shape) // 3))
-    settings = {"bw": cell, "bh": cell, "fw": filter_size, "fh": filter_size}
-    first = sep.Background(clean, mask=bad, **settings)
+    first = _mode_mesh(data, bad, cell, filter_size)
+    if not np.median(first.noise) > 0:
+        raise ScienceError(
+            "the pixels have no noise: an image of constants, or clipped at its sky, has no background"
+        )
     if not refine:
         return Background(first.back(), first.rms())
-    sources = _source_pixels(clean - first.back(), bad, first.globalrms)
-    if np.mean(sources | bad) > 0.8:
-        return Background(first.back(), first.rms())
-    second = sep.Background(clean, mask=bad | sources, **settings)
-    return Background(second.back(), second.rms())
+    sources = _source_pixels(data, first, bad)
+    if np.mean(sources[~bad]) > MOST_SOURCES:
+        whole = _mode_mesh(data, bad, cell, filter_size, step=1)
+        return Background(whole.back(), whole.rms(), sources, crowded=True)
+    return _mean_mesh(data, sources | bad, cell, filter_size, sources)
 
 
-def _source_pixels(data: np.ndarray, bad: np.ndarray, rms: float) -> np.ndarray:
-    """Return the pixels of sources above 2 sigma after smoothing, grown by their faint wings."""
-    from scipy.ndimage import gaussian_filter, uniform_filter
+MOST_SOURCES = 0.75
+"""Share of the pixels on sources above which the mode is better than a mean of the few that are left."""
 
-    clean = np.where(bad, 0, data).astype(np.float32)
-    # smoothing by sigma = 1.5 pixels lowers white noise by 2 sqrt(pi) sigma = 5.3
-    faint = (gaussian_filter(clean, 1.5, truncate=3.0) > 3.0 * rms / 5.3).astype(np.float32)
-    bright = (uniform_filter(clean, 5) > 10.0 * rms).astype(np.float32)
-    return (uniform_filter(faint, 5) > 1e-3) | (uniform_filter(bright, 17) > 1e-3)
+CLIP = 3.0
+"""Deviations beyond which pixels take no part in the mean of a cell."""
+
+CLIPPED_STD = 0.98485
+"""Standard deviation of a normal distribution that is clipped at three of its own, until nothing changes."""
+
+SOURCE_LEVELS = ((0.75, 3), (10.0, 8), (100.0, 16), (1000.0, 30))
+"""Mean of 5 x 5 pixels in sigma of a pixel, and by how many pixels to grow what exceeds it: the wings of a
+seeing profile fall below a tenth of sigma within that. 0.75 are 3.75 sigma of the mean; less would leave out
+so many blank pixels that the noise is underestimated by 0.7 %."""
+
+
+def mean_level(data: np.ndarray, left_out: np.ndarray, *, box: int = 64, filter_size: int = 3) -> np.ndarray:
+    """Return the mean level of an image on a mesh, where sources are known already; as `estimate_background`.
+
+    Parameters
+    ----------
+    data
+        Image ``(ny, nx)``, float32.
+
+    left_out
+        Boolean image of pixels that do not count.
+
+    box, filter_size
+        As for `estimate_background`.
+    """
+    cell = max(8, min(box, min(data.shape) // 3))
+    level, _, known = _cells(data, left_out, cell)
+    if not known.any():
+        return np.zeros(data.shape, np.float32)
+    return _smooth_plane(level, known, filter_size, data.shape)
+
+
+def _mode_mesh(
+    data: np.ndarray, bad: np.ndarray, cell: int, filter_size: int, *, step: int | None = None
+) -> _Mesh:
+    """Return SEP's mesh, on every second pixel of a large image."""
+    step = step or (2 if min(data.shape) >= 512 else 1)
+    part = np.ascontiguousarray(np.where(bad, 0, data)[::step, ::step], np.float32)
+    side = max(4, cell // step)
+    mesh = sep.Background(
+        part, mask=np.ascontiguousarray(bad[::step, ::step]), bw=side, bh=side, fw=filter_size, fh=filter_size
+    )
+    return _Mesh(mesh.back(), mesh.rms(), data.shape, step)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mesh:
+    """Level and noise on every n-th pixel."""
+
+    level: np.ndarray
+    noise: np.ndarray
+    shape: tuple[int, int]
+    step: int
+
+    def back(self) -> np.ndarray:
+        return self._whole(self.level)
+
+    def rms(self) -> np.ndarray:
+        return self._whole(self.noise)
+
+    def _whole(self, part: np.ndarray) -> np.ndarray:
+        """Repeat each value on the pixels it stands for: the mesh is smooth on this scale."""
+        if self.step == 1:
+            return part
+        rows, columns = self.shape
+        return part.repeat(self.step, axis=0)[:rows].repeat(self.step, axis=1)[:, :columns]
+
+
+def find_source_pixels(data: np.ndarray, rms: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Return the pixels of the sources of an image without sky, grown by their wings.
+
+    Parameters
+    ----------
+    data, rms
+        Image and the noise of its pixels, ``(ny, nx)``.
+
+    bad
+        Boolean image of pixels to leave out.
+    """
+    step = _SPARSE
+    level = np.zeros((-(-data.shape[0] // step), -(-data.shape[1] // step)), np.float32)
+    return _source_pixels(data, _Mesh(level, rms[::step, ::step], data.shape, step), bad)
+
+
+_SPARSE = 8
+"""Pixels apart of the places where a smooth plane is looked at."""
+
+
+def _source_pixels(data: np.ndarray, mesh: _Mesh, bad: np.ndarray) -> np.ndarray:
+    """Return the pixels of sources, found on means of 5 x 5 pixels, grown by their wings.
+
+    Holes count as well as peaks, so that noise is left out on both sides alike.
+    """
+    from astrid_assets.science.background_kernels import grow, source_levels
+
+    data = np.ascontiguousarray(data, np.float32)
+    thresholds = np.array([level for level, _ in SOURCE_LEVELS])
+    noise = np.maximum(mesh.noise, 1e-6 * np.nanmedian(mesh.noise))
+    above = source_levels(data, bad, mesh.level, noise, mesh.step, 2, thresholds)
+    sources = np.zeros(data.shape, bool)
+    for count, (_, radius) in enumerate(SOURCE_LEVELS, 1):
+        reached = above >= count
+        if not reached.any():
+            break
+        sources |= grow(reached, radius)
+    return sources
+
+
+def _mean_mesh(
+    data: np.ndarray, left_out: np.ndarray, cell: int, filter_size: int, sources: np.ndarray
+) -> Background:
+    """Return the background from clipped means of cells."""
+    level, noise, known = _cells(data, left_out, cell)
+    if not known.any():
+        whole = _mode_mesh(data, left_out & ~sources, cell, filter_size, step=1)
+        return Background(whole.back(), whole.rms(), sources)
+    shape = data.shape
+    planes = (_smooth_plane(plane, known, filter_size, shape) for plane in (level, noise / CLIPPED_STD))
+    return Background(*planes, sources)
+
+
+def _cells(data: np.ndarray, left_out: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return clipped mean and deviation of each cell, and which cells have pixels enough."""
+    from astrid_assets.science.background_kernels import cell_moments
+
+    edges = [np.linspace(0, n, max(1, round(n / cell)) + 1).astype(int) for n in data.shape]
+    level, noise, count = cell_moments(data, left_out, *edges, CLIP, 5)
+    area = np.diff(edges[0])[:, None] * np.diff(edges[1])[None, :]
+    return level, noise, count >= np.maximum(16, 0.05 * area)
+
+
+def _smooth_plane(
+    cells: np.ndarray, known: np.ndarray, filter_size: int, shape: tuple[int, int]
+) -> np.ndarray:
+    """Filter the values of cells, fill those without one, and interpolate them by cubic splines, float32."""
+    from scipy.ndimage import distance_transform_edt, median_filter
+
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    cells = median_filter(cells[tuple(nearest)], filter_size)
+    down, across = (_spline(n, c).astype(np.float32) for n, c in zip(shape, cells.shape, strict=True))
+    return down @ cells.astype(np.float32) @ across.T
+
+
+@lru_cache(maxsize=8)
+def _spline(n: int, cells: int) -> np.ndarray:
+    """Return the weights ``(n, cells)`` of cubic splines through the middles of cells, constant beyond."""
+    from scipy.interpolate import CubicSpline
+
+    place = np.clip((np.arange(n) + 0.5) * cells / n - 0.5, 0, cells - 1)
+    if cells < 4:
+        return np.clip(1.0 - np.abs(place[:, None] - np.arange(cells)), 0.0, None)
+    return CubicSpline(np.arange(cells), np.eye(cells), bc_type="natural")(place)
 
 
 def excess_scatter(values: np.ndarray, errors: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,9 +13,15 @@ from astrid_assets.images.masks import bits
 from astrid_assets.science.background import estimate_background, robust_std
 from astrid_assets.science.photometry import weighted_ratio
 from astrid_assets.science.registration import align
-from astrid_assets.science.stars import find_sources
+from astrid_assets.science.stars import Sources, find_sources
 
 __all__ = ["coadd"]
+
+LOWEST_SNR = 20.0
+"""Signal-to-noise ratio in the first exposure of a source that the others are scaled on; half in them."""
+
+LEAST_SOURCES = 3
+"""Sources that a flux scale takes: one that varies can be told from two that do not."""
 
 
 def coadd(images: Sequence[MaskedImage], *, clip: float = 5.0, assume_aligned: bool = False) -> MaskedImage:
@@ -33,7 +40,7 @@ def coadd(images: Sequence[MaskedImage], *, clip: float = 5.0, assume_aligned: b
         Outliers beyond this many sigma of the pixel are left out where there are three or more.
 
     assume_aligned
-        Take the grids of images without WCS as equal, as in `align`.
+        Take the grids of images without WCS as equal, as in `align`; otherwise their star patterns tell.
 
     Raises
     ------
@@ -45,10 +52,11 @@ def coadd(images: Sequence[MaskedImage], *, clip: float = 5.0, assume_aligned: b
     if len(images) == 1:
         return images[0]
     first = images[0]
-    layers = [_layer(first, first)]
+    scene = _scene(first)
+    layers = [(scene.data, _weight(scene.rms, first.bad, 1.0), first.mask)]
     for image in images[1:]:
         assumed = assume_aligned and (first.wcs is None or image.wcs is None)
-        layers.append(_layer(first, align(first, image, assume_aligned=assumed).reference))
+        layers.append(_layer(scene, align(first, image, assume_aligned=assumed).reference))
     data = np.array([layer[0] for layer in layers])
     weight = np.array([layer[1] for layer in layers])
     if len(images) >= 3:
@@ -76,31 +84,57 @@ def coadd(images: Sequence[MaskedImage], *, clip: float = 5.0, assume_aligned: b
     )
 
 
-def _layer(first: MaskedImage, image: MaskedImage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """The first exposure without its sky, and the sources that the others are scaled on."""
+
+    data: np.ndarray
+    """Pixels over the sky, float32."""
+
+    rms: np.ndarray
+    """Noise of a blank pixel."""
+
+    sources: Sources
+    """Clean sources of a signal-to-noise ratio above `LOWEST_SNR`."""
+
+
+def _scene(first: MaskedImage) -> _Scene:
+    """Measure the first exposure, once for all others."""
+    background = estimate_background(first.data, first.bad)
+    data = first.data - background.level
+    sources = find_sources(data, background.rms, first.bad)
+    clean = ~sources.flagged & ~sources.touched & (sources.snr > LOWEST_SNR)
+    return _Scene(data, background.rms, sources[np.flatnonzero(clean)])
+
+
+def _layer(scene: _Scene, image: MaskedImage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return data on the first image's scale, weight (inverse sky variance) and mask."""
     background = estimate_background(image.data, image.bad)
     data = image.data - background.level
-    ratio = 1.0 if image is first else _ratio(first, data, background.rms, image.bad)
-    weight = np.where(image.bad, 0, 1.0 / (ratio * background.rms) ** 2)
-    return data * np.float32(ratio), weight, image.mask
+    ratio = _ratio(scene, data, background.rms, image.bad)
+    return data * np.float32(ratio), _weight(background.rms, image.bad, ratio), image.mask
 
 
-def _ratio(first: MaskedImage, data: np.ndarray, rms: np.ndarray, bad: np.ndarray) -> float:
+def _weight(rms: np.ndarray, bad: np.ndarray, ratio: float) -> np.ndarray:
+    """Return the inverse sky variance after scaling; zero where a pixel is bad."""
+    return np.where(bad, 0, 1.0 / (ratio * rms) ** 2)
+
+
+def _ratio(scene: _Scene, data: np.ndarray, rms: np.ndarray, bad: np.ndarray) -> float:
     """Return the flux scale of the first image over that of another, from aperture fluxes."""
-    background = estimate_background(first.data, first.bad)
-    both_bad = bad | first.bad
-    ours = find_sources(first.data - background.level, background.rms, both_bad)
     import sep
 
-    clean = np.ascontiguousarray(np.where(both_bad, 0, data), np.float32)
-    flux, error, flag = sep.sum_circle(clean, ours.x, ours.y, ours.aperture, err=rms, subpix=5)
-    good = ~ours.flagged & ~ours.touched & (flag == 0) & (ours.snr > 20) & (flux > 10 * error)
-    if good.sum() < 3:
+    ours = scene.sources
+    clean = np.ascontiguousarray(np.where(bad, 0, data), np.float32)
+    flux, error, flag = sep.sum_circle(clean, ours.x, ours.y, ours.aperture, err=rms, mask=bad, subpix=5)
+    good = (flag == 0) & (flux > LOWEST_SNR / 2.0 * error)
+    if good.sum() < LEAST_SOURCES:
         raise ScienceError(
-            f"{int(good.sum())} common sources to scale an exposure of the reference, 3 needed"
+            f"{int(good.sum())} common sources to scale an exposure of the reference, {LEAST_SOURCES} needed"
         )
-    ratio = ours.flux / np.where(good, flux, 1.0)
-    relative = np.hypot(ours.flux_error / np.where(good, ours.flux, 1.0), error / np.where(good, flux, 1.0))
+    theirs = np.where(good, flux, 1.0)
+    ratio = ours.flux / theirs
+    relative = np.hypot(ours.flux_error / ours.flux, error / theirs)
     return weighted_ratio(ratio, ratio * relative, good)[0]
 
 

@@ -7,7 +7,7 @@ Where this fit is perfect, ZOGY leaves nothing: it solves N * P_r = f R * P_n.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy import fft
@@ -48,6 +48,14 @@ class Comparison:
 
     mismatch_error: np.ndarray
     """Its 1-sigma error from both variance planes."""
+
+    def replaced(self, where: np.ndarray, other: Comparison, which: np.ndarray) -> Comparison:
+        """Return a copy with some entries taken from another comparison, in order."""
+        columns = {}
+        for column in fields(self):
+            columns[column.name] = getattr(self, column.name).copy()
+            columns[column.name][where] = getattr(other, column.name)[which]
+        return Comparison(**columns)
 
 
 def compare_sources(science: MaskedImage, reference: MaskedImage, x: np.ndarray, y: np.ndarray) -> Comparison:

@@ -13,7 +13,8 @@ from astrid_assets.images.image import MaskedImage
 from astrid_assets.images.masks import BAD_BITS, bits
 from astrid_assets.images.pairs import AlignedPair, Difference
 from astrid_assets.science.artifacts import HALO_FRACTION, halo_flux
-from astrid_assets.science.resample import cut_stamps, shift_stamps
+from astrid_assets.science.forced import interpolate
+from astrid_assets.science.resample import cut_stamps
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +36,9 @@ TRAIL_PIECES = 4
 
 ROW_PIECES = 8
 """Point-like detections of one sign on a line that make it a trail."""
+
+ROW_WIDTH = 0.6
+"""Distance from the line within which a detection belongs to a row, FWHM."""
 
 ROW_CANDIDATES = 120
 """Most detections of which all pairs are tried as the direction of a row."""
@@ -98,7 +102,7 @@ def detect(
         "max_size": max_size,
         "residual_fraction": residual_fraction,
     }
-    measured["artifact"] = _artifacts(measured, limits, difference.psf.fwhm)
+    measured["artifact"] = _artifacts(measured, limits, difference.psf.fwhm, difference.shape)
     return _table(difference, measured)
 
 
@@ -133,8 +137,7 @@ def _measure(difference: Difference, found: dict[str, np.ndarray]) -> dict[str, 
     ix, iy = _uphill(difference.score, found["x"].astype(int), found["y"].astype(int), sign)
     peaks = cut_stamps(difference.score, ix, iy, 3, fill=0.0).astype(float) * sign[:, None, None]
     dx, dy = _subpixel(peaks)
-    flux_at = cut_stamps(difference.flux, ix, iy, 3, fill=0.0).astype(float)
-    flux = _parabola_value(flux_at, dx, dy)
+    flux = interpolate(difference.flux, ix + dx, iy + dy)
     error = difference.flux_error[iy, ix].astype(float)
     columns = {
         "x": ix + dx,
@@ -176,15 +179,6 @@ def _subpixel(peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.where(curvature < 0, np.clip(0.5 * slope / np.minimum(curvature, -1e-30), -0.5, 0.5), 0.0)
 
     return offset(along_x), offset(along_y)
-
-
-def _parabola_value(values: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """Return the paraboloid through 3 x 3 pixels at an offset from the middle one."""
-    centre = values[:, 1, 1]
-    slope_x, slope_y = (values[:, 1, 2] - values[:, 1, 0]) / 2, (values[:, 2, 1] - values[:, 0, 1]) / 2
-    curve_x = values[:, 1, 2] + values[:, 1, 0] - 2 * centre
-    curve_y = values[:, 2, 1] + values[:, 0, 1] - 2 * centre
-    return centre + slope_x * dx + slope_y * dy + 0.5 * curve_x * dx**2 + 0.5 * curve_y * dy**2
 
 
 def _profile(
@@ -234,14 +228,10 @@ def _models(
     """Return the PSF of the difference on the pixels around each candidate."""
     if len(x) == 0:
         return np.zeros((0, size, size))
-    psf = difference.psf
-    shifted = shift_stamps(psf.at(x, y), x - ix, y - iy)
-    cut_y, cut_x = (psf.shape[0] - size) // 2, (psf.shape[1] - size) // 2
-    if min(cut_y, cut_x) < 0:
-        pad = max(-cut_y, -cut_x)
-        shifted = np.pad(shifted, ((0, 0), (pad, pad), (pad, pad)))
-        cut_y, cut_x = cut_y + pad, cut_x + pad
-    return shifted[:, cut_y : cut_y + size, cut_x : cut_x + size]
+    whole = min(difference.psf.shape)
+    models = difference.psf.at(x, y, dx=x - ix, dy=y - iy, size=min(size, whole))
+    pad = max(0, (size - whole) // 2)
+    return np.pad(models, ((0, 0), (pad, pad), (pad, pad)))
 
 
 def _context(
@@ -303,41 +293,57 @@ def _long_pieces(columns: dict[str, np.ndarray], fwhm: float) -> np.ndarray:
     return streak
 
 
-def _rows(columns: dict[str, np.ndarray], kept: np.ndarray, fwhm: float) -> np.ndarray:
+def _rows(
+    columns: dict[str, np.ndarray], kept: np.ndarray, fwhm: float, shape: tuple[int, int]
+) -> np.ndarray:
     """Return which of the candidates kept so far are pieces of a faint trail, each sign for itself."""
     found = np.zeros(len(kept), bool)
     for sign in (True, False):
         usable = np.flatnonzero(kept & (columns["positive"] == sign))
-        found[usable] = _in_row(columns, usable, fwhm)
+        found[usable] = _in_row(columns, usable, fwhm, shape)
     return found
 
 
-def _in_row(columns: dict[str, np.ndarray], usable: np.ndarray, fwhm: float) -> np.ndarray:
-    """Return which of some candidates stand in a row of at least `ROW_PIECES`, found pair by pair.
+def _in_row(
+    columns: dict[str, np.ndarray], usable: np.ndarray, fwhm: float, shape: tuple[int, int]
+) -> np.ndarray:
+    """Return which of some candidates stand in a row that chance does not make, found pair by pair.
 
-    A row of eight among a hundred random places happens once in a thousand images. What is much
-    stronger than the rest of the row is a source of its own.
+    A row has at least `ROW_PIECES`, and more where the candidates are dense: as many as random places
+    show in one image of a thousand. What is much stronger than the rest of a row is a source of its own.
     """
-    usable_x, usable_y, snr = columns["x"][usable], columns["y"][usable], columns["snr"][usable]
     found = np.zeros(len(usable), bool)
-    first, second = np.triu_indices(min(len(usable), ROW_CANDIDATES), 1)
     if len(usable) < ROW_PIECES:
         return found
-    dx, dy = usable_x[second] - usable_x[first], usable_y[second] - usable_y[first]
+    x, y = (columns[axis][usable].astype(np.float32) for axis in ("x", "y"))
+    first, second = np.triu_indices(min(len(usable), ROW_CANDIDATES), 1)
+    dx, dy = x[second] - x[first], y[second] - y[first]
     length = np.hypot(dx, dy)
     far = length > 20.0 * fwhm
     first, dx, dy = first[far], dx[far] / length[far], dy[far] / length[far]
-    across = np.abs(
-        (usable_x[None, :] - usable_x[first, None]) * dy[:, None]
-        - (usable_y[None, :] - usable_y[first, None]) * dx[:, None]
-    )
-    on_line = across < 0.6 * fwhm
-    for row in on_line[on_line.sum(axis=1) >= ROW_PIECES]:
+    # the distance from each line, as the difference of two projections
+    across = np.outer(dy, x) - np.outer(dx, y)
+    across -= (dy * x[first] - dx * y[first])[:, None]
+    on_line = np.abs(across, out=across) < ROW_WIDTH * fwhm
+    needed = max(ROW_PIECES, _chance_pieces(len(usable), len(first), fwhm, shape))
+    snr = columns["snr"][usable]
+    for row in on_line[on_line.sum(axis=1) >= needed]:
         found |= row & (snr < 3.0 * np.median(snr[row]))
     return found
 
 
-def _artifacts(columns: dict[str, np.ndarray], limits: dict[str, float], fwhm: float) -> np.ndarray:
+def _chance_pieces(n: int, n_lines: int, fwhm: float, shape: tuple[int, int]) -> int:
+    """Return how many of ``n`` random places stand on one of some lines once in a thousand images."""
+    from scipy.stats import poisson
+
+    expected = n * 2.0 * ROW_WIDTH * fwhm * np.hypot(*shape) / (shape[0] * shape[1])
+    # two places define the line
+    return 3 + int(poisson.isf(1e-3 / max(n_lines, 1), expected))
+
+
+def _artifacts(
+    columns: dict[str, np.ndarray], limits: dict[str, float], fwhm: float, shape: tuple[int, int]
+) -> np.ndarray:
     """Return the first reason that makes each candidate an artefact, or an empty string."""
     strength = columns["snr"]
     static = np.nan_to_num(columns["static_flux"]) * limits["residual_fraction"]
@@ -355,7 +361,7 @@ def _artifacts(columns: dict[str, np.ndarray], limits: dict[str, float], fwhm: f
     reason = np.full(len(strength), "", object)
     for name in ARTIFACT_REASONS:
         reason[(reason == "") & tests[name]] = name
-    reason[_rows(columns, reason == "", fwhm)] = "streak"
+    reason[_rows(columns, reason == "", fwhm, shape)] = "streak"
     return reason
 
 

@@ -17,23 +17,37 @@ from scipy import fft
 
 from astrid_assets.errors import ScienceError
 from astrid_assets.images.masks import BAD_BITS, HOLLOW_BITS, bits, reference_mask
-from astrid_assets.images.pairs import AlignedPair, Difference, Normalization
+from astrid_assets.images.pairs import AlignedPair, Difference, Normalization, difference_parameters
 from astrid_assets.images.psf import Psf, polynomial_terms
 from astrid_assets.science.artifacts import HALO_FRACTION, halo_flux
-from astrid_assets.science.noise import power_spectrum
-from astrid_assets.science.resample import embed, fill_bad, shift_stamps
+from astrid_assets.science.noise import CORRELATION_RADIUS, power_spectrum
+from astrid_assets.science.resample import embed, fill_bad
 
 __all__ = ["Filters", "Spectra", "subtract"]
 
-TILE = 256
-"""Side of a tile, pixels: the PSF varies by less than 1 % over it for 10 % over a ZTF quadrant."""
+TILE = 280
+"""Largest core of a tile, pixels: a PSF that varies by 10 % over a ZTF quadrant varies by 1 % over it."""
 
-BORDER = 32
-"""Border of a tile, pixels: the filters have died away within it."""
+REACH, BORDERS = 8.0, (20, 40)
+"""Border of a tile in units of the larger FWHM, and its limits in pixels: within it the filters die away."""
 
-BAND = (0.35, 0.48)
-"""Frequencies, in cycles per pixel, between which the filters fall from 1 to 0; costs less than 1 % of
-the significance of a star of 1.9 pixels FWHM."""
+SIDE_STEP = 64
+"""Sides of padded tiles are multiples of this: fast transforms."""
+
+FILL_ERROR = 1.0
+"""Error of a filled pixel over its value; the core of a saturated star is up to three times as bright."""
+
+MOST_VARIANCE = 1e5
+"""Largest variance of a filled pixel, in units of that of blank sky: float32 transforms then keep the latter
+to 1 %."""
+
+SATURATED_GROWTH = 1.5
+"""Radius around saturated pixels that is not to be trusted, FWHM of the difference."""
+
+BAND, SCORE_BAND = (0.25, 0.45), (0.35, 0.48)
+"""Frequencies, in cycles per pixel, between which the filters of images with correlated noise fall from 1 to
+0, and between which the matched filter of others does. It costs 0.5 % of the significance of a star of 2.2
+pixels FWHM, and less than 1 % at 1.9; the flux of the latter depends less on where it lies on its pixel."""
 
 HALO_SIGNIFICANCE = 5.0
 """Pixels where a halo may change by more than this many sigma of a point source are marked."""
@@ -63,6 +77,15 @@ class Spectra:
 
     flux_ratio: float
     """Science over reference."""
+
+    x: float
+    """Tile centre, pixels."""
+
+    y: float
+    """Tile centre, pixels."""
+
+    shape: tuple[int, int]
+    """Shape of the images that the transforms are of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,12 +133,11 @@ def subtract(pair: AlignedPair, make_filters: MakeFilters, *, method: str, psf_s
         raise ScienceError("the pair is not normalized: call normalize() first")
     inputs = _Inputs.of(pair)
     planes = {name: np.empty(pair.science.shape, np.float32) for name in _PLANES}
-    for tile in _tiles(pair.science.shape):
-        for name, values in _filter_tile(inputs, tile, make_filters).items():
-            planes[name][tile.core] = values
+    for tile in _tiles(pair.science.shape, inputs.border):
+        _filter_tile(inputs, tile, make_filters, {name: plane[tile.core] for name, plane in planes.items()})
     psf = _difference_psf(inputs, make_filters, psf_size, pair.science.shape)
     mask = _difference_mask(pair, psf.fwhm)
-    halo = HALO_FRACTION * inputs.halo > HALO_SIGNIFICANCE * planes["flux_error"]
+    halo = HALO_FRACTION * halo_flux(pair) > HALO_SIGNIFICANCE * planes["flux_error"]
     mask[halo] |= bits("NEAR_BRIGHT_STAR")
     science = pair.science
     return Difference(
@@ -130,6 +152,7 @@ def subtract(pair: AlignedPair, make_filters: MakeFilters, *, method: str, psf_s
         band=science.band,
         survey=science.survey,
         origin={"science": science.origin, "reference": pair.reference.origin},
+        parameters=difference_parameters(pair) | {"noise_correlation": _predicted_correlation(inputs)},
     )
 
 
@@ -138,212 +161,242 @@ _PLANES = ("data", "variance", "score", "score_corrected", "flux", "flux_error")
 
 @dataclass(frozen=True, eq=False)
 class _Tile:
-    """A part of the image: its core, and the core with borders on padded arrays."""
+    """A part of the image: its core, and the corner and shape of the core with borders."""
 
     core: tuple[slice, slice]
-    padded: tuple[slice, slice]
-    centre: tuple[float, float]
+    corner: tuple[int, int]
+    shape: tuple[int, int]
+    border: int
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Middle (x, y) of the core, pixels."""
+        rows, columns = self.core
+        return (columns.start + columns.stop - 1) / 2, (rows.start + rows.stop - 1) / 2
 
 
-def _tiles(shape: tuple[int, int]) -> Iterator[_Tile]:
+def _tiles(shape: tuple[int, int], border: int) -> Iterator[_Tile]:
     """Yield tiles that cover an image; all padded parts have the same shape for one image."""
-    edges = [np.linspace(0, n, max(1, round(n / TILE)) + 1).astype(int) for n in shape]
-    sides = [int(np.diff(e).max()) + 2 * BORDER for e in edges]
-    sides = [fft.next_fast_len(s, real=True) for s in sides]
+    edges = [np.linspace(0, n, -(-n // TILE) + 1).astype(int) for n in shape]
+    sides = tuple(-(-(int(np.diff(e).max()) + 2 * border) // SIDE_STEP) * SIDE_STEP for e in edges)
     for y0, y1 in zip(edges[0][:-1], edges[0][1:], strict=True):
         for x0, x1 in zip(edges[1][:-1], edges[1][1:], strict=True):
-            padded = (slice(y0, y0 + sides[0]), slice(x0, x0 + sides[1]))
-            yield _Tile((slice(y0, y1), slice(x0, x1)), padded, ((x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2))
+            core = (slice(int(y0), int(y1)), slice(int(x0), int(x1)))
+            yield _Tile(core, (int(y0) - border, int(x0) - border), sides, border)
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """One image of a pair without holes."""
+
+    data: np.ndarray
+    variance: np.ndarray
+    typical: float
+    """Variance beyond the edges."""
+
+    sky: np.ndarray
+    """Variance of blank sky in the cells of a coarse grid."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Inputs:
-    """Filled and padded images of a pair."""
+    """Filled images of a pair."""
 
-    science: np.ndarray
-    reference: np.ndarray
-    variance_science: np.ndarray
-    variance_reference: np.ndarray
-    sky_science: np.ndarray
-    sky_reference: np.ndarray
-    halo: np.ndarray
+    science: _Side
+    reference: _Side
     pair: AlignedPair
     normalization: Normalization
+    border: int
 
     @classmethod
     @lru_cache(maxsize=1)  # zogy and classic of one pair follow each other
     def of(cls, pair: AlignedPair) -> _Inputs:
-        """Fill bad pixels, of either side on both, and add borders of sky."""
+        """Fill bad pixels, of either side on both."""
         bad = ((pair.science.mask | pair.reference.mask) & HOLLOW_BITS) != 0
         norm = pair.normalization
-        planes = []
+        sides = []
         for image, rms in ((pair.science, norm.science_sky_rms), (pair.reference, norm.reference_sky_rms)):
             if image.variance is None:
                 raise ScienceError("an image of the pair has no variance plane: call normalize() first")
-            data = fill_bad(np.nan_to_num(image.data), bad)
-            good_variance = np.where(bad, np.nan, image.variance)
-            typical = np.nanmedian(good_variance) if np.isfinite(good_variance).any() else rms**2
-            variance = np.where(bad, typical, image.variance)
-            planes.append((_pad(data, 0.0), _pad(variance, typical), _pad(_sky_variance(variance), typical)))
-        (n, v_n, s_n), (r, v_r, s_r) = planes
-        return cls(n, r, v_n, v_r, s_n, s_r, halo_flux(pair), pair, norm)
+            usable = image.variance[::7, ::7][~bad[::7, ::7]]
+            usable = usable[np.isfinite(usable)]
+            typical = float(np.median(usable)) if usable.size else rms**2
+            filled = fill_bad(image.data, bad)
+            variance = image.variance.copy()
+            variance[bad] = typical
+            sky = _sky_cells(variance)
+            # what was filled in is as uncertain as it is bright: the cores of saturated stars
+            variance[bad] += np.minimum((FILL_ERROR * filled[bad]) ** 2, MOST_VARIANCE * typical)
+            sides.append(_Side(filled, variance, typical, sky))
+        fwhm = max(pair.science.psf.fwhm, pair.reference.psf.fwhm)
+        return cls(*sides, pair, norm, int(np.clip(np.ceil(REACH * fwhm), *BORDERS)))
+
+    @property
+    def white(self) -> bool:
+        """Whether the noise of both images is white."""
+        return self.pair.science.noise_correlation is None and self.pair.reference.noise_correlation is None
 
 
-def _sky_variance(variance: np.ndarray) -> np.ndarray:
-    """Return the variance of blank sky around each pixel: a low quantile over 64-pixel cells."""
-    counts = [max(1, n // 64) for n in variance.shape]
+_SKY_CELL = 64
+"""Side of the cells in which the variance of blank sky is taken, pixels."""
+
+
+def _sky_cells(variance: np.ndarray) -> np.ndarray:
+    """Return the variance of blank sky: a low quantile over cells of 64 pixels."""
+    counts = [max(1, n // _SKY_CELL) for n in variance.shape]
     rows, columns = (np.array_split(np.arange(n), c) for n, c in zip(variance.shape, counts, strict=True))
     sparse = [
-        np.sort(variance[r[0] : r[-1] + 1 : 3, c[0] : c[-1] + 1 : 3], axis=None)
+        np.sort(variance[r[0] : r[-1] + 1 : 4, c[0] : c[-1] + 1 : 4], axis=None)
         for r in rows
         for c in columns
     ]
-    coarse = np.array([values[3 * len(values) // 10] for values in sparse]).reshape(counts)
-    up, across = (_linear(n, c) for n, c in zip(variance.shape, counts, strict=True))
-    return (up @ coarse @ across.T).astype(np.float32)
+    return np.array([values[3 * len(values) // 10] for values in sparse]).reshape(counts)
 
 
-def _linear(n: int, cells: int) -> np.ndarray:
-    """Return the weights ``(n, cells)`` of linear interpolation between the middles of cells."""
-    place = np.clip((np.arange(n) + 0.5) * cells / n - 0.5, 0, cells - 1)
-    return np.clip(1.0 - np.abs(place[:, None] - np.arange(cells)), 0.0, None)
+def _sky_at(cells: np.ndarray, tile: _Tile, shape: tuple[int, int]) -> float:
+    """Return the variance of blank sky in a tile."""
+    parts = []
+    for span, n, count in zip(tile.core, shape, cells.shape, strict=True):
+        first = span.start * count // n
+        parts.append(slice(first, max(first + 1, -(-span.stop * count // n))))
+    return float(np.median(cells[tuple(parts)]))
 
 
-def _pad(image: np.ndarray, value: float) -> np.ndarray:
-    """Add a border for the tiles at the edges; the far sides also hold what rounding up adds."""
-    far = BORDER + TILE
-    return np.pad(image.astype(np.float32), ((BORDER, far), (BORDER, far)), constant_values=np.float32(value))
-
-
-def _spectra(inputs: _Inputs, tile: _Tile, shape: tuple[int, int]) -> Spectra:
-    """Return what the filters of a tile are made of."""
-    x, y = tile.centre
+def _spectra(inputs: _Inputs, place: tuple[float, float], shape: tuple[int, int], tile: _Tile) -> Spectra:
+    """Return what the filters of a tile are made of, for a place on the image."""
+    x, y = place
     norm, pair = inputs.normalization, inputs.pair
     # a source sits at x in the science image and at x - shift in the reference
     dx, dy = norm.shift_at(x, y, pair.science.shape)
-    psf_r = shift_stamps(pair.reference.psf.at(x, y), -dx, -dy)
+    psf_s, psf_r = pair.science.psf.at(x, y), pair.reference.psf.at(x, y, dx=-dx, dy=-dy)
+    whole = pair.science.shape
     return Spectra(
-        psf_science=fft.rfft2(embed(pair.science.psf.at(x, y), shape)),
+        psf_science=fft.rfft2(embed(psf_s, shape)),
         psf_reference=fft.rfft2(embed(psf_r / psf_r.sum(), shape)),
-        variance_science=float(np.median(inputs.sky_science[tile.padded])),
-        variance_reference=float(np.median(inputs.sky_reference[tile.padded])),
+        variance_science=_sky_at(inputs.science.sky, tile, whole),
+        variance_reference=_sky_at(inputs.reference.sky, tile, whole),
         power_science=power_spectrum(pair.science.noise_correlation, shape),
         power_reference=power_spectrum(pair.reference.noise_correlation, shape),
-        flux_ratio=norm.flux_ratio_at(x, y, pair.science.shape),
+        flux_ratio=norm.flux_ratio_at(x, y, whole),
+        x=x,
+        y=y,
+        shape=shape,
     )
 
 
-def _filter_tile(inputs: _Inputs, tile: _Tile, make_filters: MakeFilters) -> dict[str, np.ndarray]:
-    """Return all planes of one tile."""
-    taper = _taper(inputs.science[tile.padded].shape)
-    n, r = inputs.science[tile.padded] * taper, inputs.reference[tile.padded] * taper
-    shape, core = n.shape, tuple(s.stop - s.start for s in tile.core)
-    spectra = _spectra(inputs, tile, shape)
-    filters = _banded(make_filters, spectra, shape)
-    psf = filters.science * spectra.psf_science
-    matched = np.conj(psf)
-    response = _power(psf, shape)
-    n_hat, r_hat = fft.rfft2(n), fft.rfft2(r)
-    v_n, v_r = (
-        fft.rfft2(inputs.variance_science[tile.padded]),
-        fft.rfft2(inputs.variance_reference[tile.padded]),
+def _filter_tile(
+    inputs: _Inputs, tile: _Tile, make_filters: MakeFilters, planes: dict[str, np.ndarray]
+) -> None:
+    """Fill the planes of one tile."""
+    from astrid_assets.science.filtering_kernels import score_planes, spectral_products, variance_products
+
+    shape, border, norm = tile.shape, tile.border, inputs.normalization
+    spectra = _spectra(inputs, tile.centre, shape, tile)
+    filters = _filters_of(inputs, make_filters, spectra)
+    science, reference = inputs.science, inputs.reference
+    n_hat, r_hat = (fft.rfft2(_cut(side.data, tile, 0.0)) for side in (science, reference))
+    v_hat = [fft.rfft2(_cut(side.variance, tile, side.typical)) for side in (science, reference)]
+    powers = [
+        np.atleast_2d(np.asarray(p, np.float32)) for p in (spectra.power_science, spectra.power_reference)
+    ]
+    band = _band(shape, SCORE_BAND) if inputs.white else np.ones((1, 1), np.float32)
+    difference, ours, theirs, k_n, k_r, sums = spectral_products(
+        filters.science, filters.reference, spectra.psf_science, n_hat, r_hat, *powers, band, shape[1]
+    )
+    response, from_n, white_n, from_r, white_r, *of_data = (float(s) for s in sums)
+    sky_variance = spectra.variance_science * white_n + spectra.variance_reference * white_r
+    score_variance = fft.irfft2(
+        variance_products(
+            _squared(k_n, shape), _squared(k_r, shape), *v_hat, white_n / from_n, white_r / from_r
+        ),
+        shape,
+    )
+    squares = (_squared(kernel, shape) for kernel in (filters.science, filters.reference))
+    data_variance = fft.irfft2(
+        variance_products(*squares, *v_hat, of_data[1] / of_data[0], of_data[3] / of_data[2]), shape
+    )
+    rows, columns = (slice(border, border + s.stop - s.start) for s in tile.core)
+    planes["data"][...] = fft.irfft2(difference, shape)[rows, columns]
+    np.maximum(data_variance[rows, columns], 0, out=planes["variance"])
+    score_planes(
+        fft.irfft2(ours, shape),
+        fft.irfft2(theirs, shape),
+        score_variance,
+        border,
+        *(planes[name] for name in ("score", "score_corrected", "flux", "flux_error")),
+        sky_variance,
+        response,
+        (norm.astrometric_noise[0] ** 2, norm.astrometric_noise[1] ** 2),
+        norm.flux_ratio_scatter**2 + (norm.flux_ratio_error / norm.flux_ratio) ** 2 + norm.psf_mismatch**2,
     )
 
-    def image(transform: np.ndarray) -> np.ndarray:
-        whole = fft.irfft2(transform, shape)
-        return whole[BORDER : BORDER + core[0], BORDER : BORDER + core[1]]
 
-    def carried(kernel_n: np.ndarray, kernel_r: np.ndarray) -> np.ndarray:
-        from_n = _squared(kernel_n, shape, spectra.power_science) * v_n
-        return image(from_n + _squared(kernel_r, shape, spectra.power_reference) * v_r)
+def _cut(image: np.ndarray, tile: _Tile, outside: float) -> np.ndarray:
+    """Return the padded tile; data fade to zero at the outer edge, where they would wrap around."""
+    from astrid_assets.science.filtering_kernels import cut_tile
 
-    k_n, k_r = matched * filters.science, matched * filters.reference
-    ours, theirs = fft.irfft2(k_n * n_hat, shape), fft.irfft2(k_r * r_hat, shape)
-    score = (ours - theirs)[BORDER : BORDER + core[0], BORDER : BORDER + core[1]]
-    sky_variance = spectra.variance_science * _power(k_n, shape, spectra.power_science)
-    sky_variance += spectra.variance_reference * _power(k_r, shape, spectra.power_reference)
-    # rounding must not let the variance fall to nothing beside bright sources
-    score_variance = np.maximum(carried(k_n, k_r), 0.5 * sky_variance)
-    # what both images show: neither a new source nor a vanished one raises its own error
-    static = np.where(np.abs(ours) < np.abs(theirs), ours, theirs)
-    modelled = score_variance + _registration_variance(static, core, inputs.normalization)
-    return {
-        "data": image(filters.science * n_hat - filters.reference * r_hat),
-        "variance": np.maximum(carried(filters.science, filters.reference), 0),
-        "score": score / np.float32(np.sqrt(sky_variance)),
-        "score_corrected": score / np.sqrt(modelled),
-        "flux": score / np.float32(response),
-        "flux_error": np.sqrt(score_variance) / np.float32(response),
-    }
+    tapers = [_taper(n, tile.border) if outside == 0.0 else np.ones(n, np.float32) for n in tile.shape]
+    return cut_tile(image, *tile.corner, tile.shape, outside, *tapers)
 
 
-def _band(shape: tuple[int, int]) -> np.ndarray:
+@lru_cache(maxsize=4)
+def _band(shape: tuple[int, int], limits: tuple[float, float]) -> np.ndarray:
     """Return a weight that falls from 1 to 0 towards the Nyquist frequency, along either axis.
 
-    A star of two pixels FWHM is undersampled: up there, what its pixels hold depends on where it
-    lies on them, no PSF describes it, and a subtraction that trusts one leaves a checkerboard
-    around bright stars. The filters give up this last bit of their power.
+    A star of two pixels FWHM is undersampled: up there, what its pixels hold depends on where it lies on
+    them. Significance and flux give up this last bit of their power. The difference itself stays white; but
+    where an image was resampled, each star on its own phases, it would show a checkerboard around the bright
+    ones. There it gives it up as well.
     """
     y, x = np.abs(np.fft.fftfreq(shape[0])), np.fft.rfftfreq(shape[1])
-    low, high = BAND
+    low, high = limits
     fall = [np.cos(0.5 * np.pi * np.clip((f - low) / (high - low), 0, 1)) ** 2 for f in (y, x)]
     return np.outer(*fall).astype(np.float32)
 
 
-def _banded(make_filters: MakeFilters, spectra: Spectra, shape: tuple[int, int]) -> Filters:
-    """Return the filters of a tile without the frequencies that cannot be trusted."""
-    filters, band = make_filters(spectra), _band(shape)
+def _filters_of(inputs: _Inputs, make_filters: MakeFilters, spectra: Spectra) -> Filters:
+    """Return the filters of a tile, without the frequencies that cannot be trusted."""
+    filters = make_filters(spectra)
+    if inputs.white:
+        return filters
+    band = _band(spectra.shape, BAND)
     return Filters(filters.science * band, filters.reference * band)
 
 
-def _taper(shape: tuple[int, int]) -> np.ndarray:
-    """Return a window that lets a tile fade to zero at its outer edge, where it would wrap around."""
-    width = BORDER // 4
+def _predicted_correlation(inputs: _Inputs) -> list[list[float]] | None:
+    """Return the autocorrelation of the noise of the difference, None where it is white.
+
+    The filters whiten the noise; of the difference of images with correlated noise the band takes away again.
+    """
+    if inputs.white:
+        return None
+    shape = (SIDE_STEP, SIDE_STEP)
+    image = fft.irfft2(_band(shape, BAND) ** 2, shape)
+    lags = np.arange(-CORRELATION_RADIUS, CORRELATION_RADIUS + 1)
+    return (image[np.ix_(lags, lags)] / image[0, 0]).astype(float).round(5).tolist()
+
+
+@lru_cache(maxsize=4)
+def _taper(n: int, border: int) -> np.ndarray:
+    """Return a window that rises from zero and falls to it over a quarter of the border."""
+    width = max(1, border // 4)
     rise = np.sin(0.5 * np.pi * (np.arange(width) + 0.5) / width) ** 2
-    sides = [np.r_[rise, np.ones(n - 2 * width), rise[::-1]] for n in shape]
-    return np.outer(*sides).astype(np.float32)
+    return np.r_[rise, np.ones(n - 2 * width), rise[::-1]].astype(np.float32)
 
 
-def _power(transform: np.ndarray, shape: tuple[int, int], weight: np.ndarray | float = 1.0) -> float:
-    """Return the sum of squares of an image, weighted in frequency, from its half transform."""
-    square = np.abs(transform) ** 2 * weight
-    # columns 1 to the last but one (or last, for odd widths) of a half transform stand for two
-    twice = square[:, 1 : (shape[1] + 1) // 2].sum(dtype=float)
-    total = square.sum(dtype=float) + twice
-    return float(total / (shape[0] * shape[1]))
-
-
-def _squared(kernel: np.ndarray, shape: tuple[int, int], white: np.ndarray | float) -> np.ndarray:
-    """Return the transform of the squared kernel that carries a variance plane.
+def _squared(kernel: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the transform of the squared kernel, which carries a variance plane.
 
     Correlated noise passes a filter with a variance of ``sum |k|^2 c`` instead of ``sum |k|^2``,
-    c being its normalized power spectrum; the ratio is applied to all pixels alike.
+    c being its normalized power spectrum; the caller applies the ratio to all pixels alike.
     """
     image = fft.irfft2(kernel, shape)
-    factor = 1.0 if np.isscalar(white) else _power(kernel, shape, white) / _power(kernel, shape)
-    return fft.rfft2(image**2) * np.float32(factor)
-
-
-def _registration_variance(static: np.ndarray, core: tuple[int, int], norm: Normalization) -> np.ndarray:
-    """Return the variance of S from errors of registration (Zackay et al., eqs 30 to 33), ratio and PSF.
-
-    They act on what is common to the two filtered images.
-    """
-    part = static[BORDER - 1 : BORDER + core[0] + 1, BORDER - 1 : BORDER + core[1] + 1]
-    slope_y = 0.5 * (part[2:, 1:-1] - part[:-2, 1:-1])
-    slope_x = 0.5 * (part[1:-1, 2:] - part[1:-1, :-2])
-    sigma_x, sigma_y = norm.astrometric_noise
-    relative = (
-        norm.flux_ratio_scatter**2 + (norm.flux_ratio_error / norm.flux_ratio) ** 2 + norm.psf_mismatch**2
-    )
-    inner = part[1:-1, 1:-1]
-    moved = np.float32(sigma_x**2) * slope_x**2 + np.float32(sigma_y**2) * slope_y**2
-    return moved + np.float32(relative) * inner**2
+    return fft.rfft2(np.square(image, out=image))
 
 
 def _difference_psf(inputs: _Inputs, make_filters: MakeFilters, size: int, shape: tuple[int, int]) -> Psf:
     """Return the PSF of the difference as a polynomial over the image, from nine places."""
-    side = fft.next_fast_len(size + 2 * BORDER, real=True)
+    side = fft.next_fast_len(size + 2 * inputs.border, real=True)
     ny, nx = shape
     order = max(inputs.pair.science.psf.order, inputs.pair.reference.psf.order)
     places = [((nx - 1) / 2, (ny - 1) / 2)]
@@ -351,12 +404,12 @@ def _difference_psf(inputs: _Inputs, make_filters: MakeFilters, size: int, shape
         places = [(u * (nx - 1), v * (ny - 1)) for v in (0.1, 0.5, 0.9) for u in (0.1, 0.5, 0.9)]
     stamps = []
     for x, y in places:
-        column, row = int(x) // TILE * TILE, int(y) // TILE * TILE
-        part = (slice(row, row + TILE), slice(column, column + TILE))
-        spectra = _spectra(inputs, _Tile(part, part, (x, y)), (side, side))
-        psf = fft.irfft2(
-            _banded(make_filters, spectra, (side, side)).science * spectra.psf_science, (side, side)
-        )
+        around = tuple(slice(max(0, int(p) - TILE // 2), int(p) + TILE // 2) for p in (y, x))
+        core = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(around, shape, strict=True))
+        tile = _Tile(core, (0, 0), (side, side), inputs.border)
+        spectra = _spectra(inputs, (x, y), (side, side), tile)
+        filters = _filters_of(inputs, make_filters, spectra)
+        psf = fft.irfft2(filters.science * spectra.psf_science, (side, side))
         half = size // 2
         stamps.append(np.roll(psf, (half, half), axis=(0, 1))[:size, :size])
     used = 2 if order else 0
@@ -369,23 +422,15 @@ def _difference_psf(inputs: _Inputs, make_filters: MakeFilters, size: int, shape
 
 def _difference_mask(pair: AlignedPair, fwhm: float) -> np.ndarray:
     """Merge the masks of both images; what a bad pixel can reach by the filters is marked as well."""
+    from astrid_assets.science.filtering_kernels import grow_bits
+
     mask = pair.science.mask | reference_mask(pair.reference.mask)
-    grown = mask | _grow(mask & BAD_BITS, max(1.0, 0.5 * fwhm))
-    edge = np.ones(mask.shape, bool)
+    grown = grow_bits(mask, int(BAD_BITS), max(1.0, 0.5 * fwhm))
+    # a core that was filled in leaves rings around it
+    cores = int(bits("SATURATED", "BLEED", "REF_SATURATED", "REF_BLEED"))
+    if (mask & cores).any():
+        grown |= grow_bits(mask, cores, SATURATED_GROWTH * fwhm)
     width = max(2, round(fwhm))
-    edge[width:-width, width:-width] = False
-    grown[edge] |= bits("EDGE")
-    return grown
-
-
-def _grow(mask: np.ndarray, radius: float) -> np.ndarray:
-    """Dilate all planes of a mask by a disc."""
-    reach = int(np.ceil(radius))
-    ny, nx = mask.shape
-    padded = np.pad(mask, reach)
-    grown = np.zeros_like(mask)
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            if dx * dx + dy * dy <= radius**2 + 0.5:
-                grown |= padded[reach + dy : reach + dy + ny, reach + dx : reach + dx + nx]
+    for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
+        grown[edge] |= bits("EDGE")
     return grown

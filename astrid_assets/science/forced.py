@@ -10,7 +10,7 @@ from scipy.signal import fftconvolve
 from astrid_assets.images.masks import BAD_BITS, bits
 from astrid_assets.images.pairs import AlignedPair, Difference
 from astrid_assets.images.psf import Psf
-from astrid_assets.science.resample import cut_stamps, shift_stamps
+from astrid_assets.science.resample import cut_stamps
 
 __all__ = [
     "Baseline",
@@ -151,7 +151,7 @@ def _models(psf: Psf, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
     """Return the PSF at its sub-pixel places on stamps about the nearest pixels, ``(n, size, size)``."""
     if not len(x):
         return np.zeros((0, size, size))
-    shifted = shift_stamps(psf.at(x, y), x - np.rint(x), y - np.rint(y))
+    shifted = psf.at(x, y, dx=x - np.rint(x), dy=y - np.rint(y))
     rows, columns = ((side - size) // 2 for side in psf.shape)
     if min(rows, columns) < 0:
         pad = -min(rows, columns)

@@ -167,14 +167,14 @@ def source_stamp(psf: Psf, source: Source) -> np.ndarray:
     numpy.ndarray
         Odd-sided, larger than the PSF by the length of a trail, its centre on ``(rint(x), rint(y))``.
     """
-    kernel = psf.at(source.x, source.y)
+    dx, dy = source.x - np.rint(source.x), source.y - np.rint(source.y)
+    kernel = psf.at(source.x, source.y, dx=dx, dy=dy)
     reach = [1 + int(np.ceil(abs(length) / 2)) for length in (source.length_y, source.length_x)]
     size = [n + 2 * r for n, r in zip(kernel.shape, reach, strict=True)]
-    # room beyond the stamp, so that the ringing of the shift does not wrap around
+    # room beyond the stamp, so that the ringing of the motion does not wrap around
     shape = [fft.next_fast_len(n + 16, real=True) for n in size]
     ky, kx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]
-    dx, dy = source.x - np.rint(source.x), source.y - np.rint(source.y)
-    shift = np.exp(-2j * np.pi * (ky * (dy + reach[0]) + kx * (dx + reach[1])))
+    shift = np.exp(-2j * np.pi * (ky * reach[0] + kx * reach[1]))
     motion = np.sinc(ky * source.length_y + kx * source.length_x)
     moved = fft.irfft2(fft.rfft2(kernel, shape) * (shift * motion), shape)
     return moved[: size[0], : size[1]]

@@ -7,28 +7,45 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from astrid_assets.errors import PhotometryError, PsfError
+from astrid_assets.errors import PhotometryError, PsfError, ScienceError
 from astrid_assets.images.image import MaskedImage
-from astrid_assets.images.pairs import AlignedPair, Normalization
+from astrid_assets.images.masks import bits
+from astrid_assets.images.pairs import AlignedPair, Normalization, Registration
 from astrid_assets.images.psf import Psf, polynomial_terms
 from astrid_assets.science.artifacts import (
     find_bad_lines,
-    find_cosmic_rays,
     find_ghosts,
+    find_hot_pixels,
     find_saturation,
+    grown,
     mark,
 )
-from astrid_assets.science.background import Background, estimate_background, excess_scatter, robust_std
+from astrid_assets.science.background import (
+    MOST_SOURCES,
+    Background,
+    estimate_background,
+    excess_scatter,
+    find_source_pixels,
+    mean_level,
+    robust_std,
+)
+from astrid_assets.science.bright_stars import find_bleeds, find_spikes
 from astrid_assets.science.comparison import Comparison, compare_sources
-from astrid_assets.science.noise import blank_pixels, correlation_of, has_counts, variance_model
-from astrid_assets.science.psf import MIN_STARS, measure_psf
-from astrid_assets.science.stars import Sources, find_sources, select_stars
+from astrid_assets.science.cosmic_rays import find_cosmic_rays
+from astrid_assets.science.noise import PairNoise, has_counts, noise_of_pair, variance_model
+from astrid_assets.science.psf import MIN_STARS, fit_stars, measure_psf
+from astrid_assets.science.resample import fill_bad
+from astrid_assets.science.stars import find_stars, select_stars
+from astrid_assets.science.trails import find_trails
 from astrid_assets.science.warp import is_surface_brightness
 
 __all__ = ["normalize", "weighted_ratio"]
 
 MIN_RATIO_STARS = 3
 """Fewest sources for a flux ratio."""
+
+MOST_STEPS = 10.0
+"""Powers of ten by which two images may differ in flux scale: 25 magnitudes."""
 
 MIN_PLANE_STARS = 12
 """Fewest sources for a shift that varies over the image: four for each coefficient."""
@@ -45,6 +62,8 @@ class _Side:
 
     def marked(self, where: np.ndarray, plane: str) -> _Side:
         """Return a copy with a mask plane set where asked."""
+        if not where.any():
+            return self
         image = self.image.replace(mask=mark(self.image.mask, where, plane))
         return replace(self, image=image, blank=self.blank & ~where)
 
@@ -55,6 +74,28 @@ class _Side:
     @property
     def rms(self) -> np.ndarray:
         return self.background.rms
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What a subtracted image shows, told from itself alone: a stored one gives the same as a new one."""
+
+    image: MaskedImage
+    rms: np.ndarray
+    """Noise of each pixel, photon noise included."""
+
+    blank: np.ndarray
+    """Where there is only sky."""
+
+    @classmethod
+    def of(cls, image: MaskedImage) -> _Seen:
+        """Look at an image without sky."""
+        rms = np.sqrt(image.variance)
+        return cls(image, rms, ~(find_source_pixels(image.data, rms, image.bad) | image.bad))
+
+    @property
+    def data(self) -> np.ndarray:
+        return self.image.data
 
 
 def normalize(
@@ -107,81 +148,143 @@ def normalize(
     PhotometryError
         If there are too few common stars for a flux ratio and no zero points predict it.
     """
+    if flux_ratio is not None and not 0 < flux_ratio < np.inf:
+        raise PhotometryError(f"a flux ratio is positive, not {flux_ratio:g}")
+    if psf_order not in range(len(MIN_STARS)):
+        raise PsfError(f"the order of a PSF is 0, 1 or 2, not {psf_order}")
     if cosmic_rays is None:
         cosmic_rays = has_counts(pair.science) and pair.science.n_exposures == 1
-    science = _subtract(pair.science, background_box)
     if reuse is not None:
-        known = _known_side(reuse.reference, background_box)
-        return _normalize_again(pair, science, known, reuse, cosmic_rays=cosmic_rays)
+        return _normalize_again(pair, reuse, cosmic_rays=cosmic_rays, background_box=background_box)
+    science = _subtract(pair.science, background_box)
     reference = _subtract(pair.reference, background_box)
-    sources, star, common = _common_sources(science, reference)
-    x, y = sources.x[star], sources.y[star]
-    psf_s = _psf(science, x, y, psf_order, prefer_given_psf)
-    psf_r = _psf(reference, x, y, psf_order, prefer_given_psf)
+    found = _common_sources(science, reference)
+    psf_s = _psf(science, found, found.near_science, psf_order, prefer_given_psf)
+    psf_r = _psf(reference, found, found.near_reference, psf_order, prefer_given_psf)
+    science, reference = _without_spikes(science, psf_s), _without_spikes(reference, psf_r)
     if cosmic_rays:
-        science = _without_cosmic_rays(science, reference, psf_s)
-    chosen = star if star.sum() >= MIN_STARS[1] else common
-    comparison = compare_sources(
-        science.image.replace(psf=psf_s),
-        reference.image.replace(psf=psf_r),
-        sources.x[chosen],
-        sources.y[chosen],
-    )
+        science = _without_cosmic_rays(science, _Seen.of(reference.image), psf_s)
+    comparison = _compare(science.image.replace(psf=psf_s), reference.image.replace(psf=psf_r), found)
     normalization = _match(pair, science, reference, comparison, flux_ratio)
-    science = _without_faults(science, reference, normalization.flux_ratio)
-    return pair.replace(
-        science=science.image.replace(psf=psf_s, noise_correlation=_correlation(science)),
-        reference=reference.image.replace(psf=psf_r, noise_correlation=_correlation(reference)),
-        normalization=normalization,
+    trails = find_trails(*_residual(reference, _Seen.of(science.image), 1.0 / normalization.flux_ratio))
+    reference = reference.marked(trails, "STREAK")
+    noise = _pair_noise(science, reference, normalization.flux_ratio)
+    shares = dict(zip(("science_static_share", "reference_static_share"), noise.static_shares, strict=True))
+    known = pair.replace(
+        science=science.image.replace(psf=psf_s, noise_correlation=noise.correlations[0]),
+        reference=_with_noise(reference, noise, 1).replace(psf=psf_r),
+        normalization=replace(normalization, **shares),
     )
+    return _completed(pair, science, known, background_box)
 
 
 def _normalize_again(
-    pair: AlignedPair, science: _Side, reference: _Side, known: AlignedPair, *, cosmic_rays: bool
+    pair: AlignedPair, known: AlignedPair, *, cosmic_rays: bool, background_box: int
 ) -> AlignedPair:
     """Normalize a copy of a science image with what was measured on the image itself."""
+    science = _without_spikes(_subtract(pair.science, background_box), known.science.psf)
     if cosmic_rays:
-        science = _without_cosmic_rays(science, reference, known.science.psf)
-    science = _without_faults(science, reference, known.normalization.flux_ratio)
-    image = science.image.replace(psf=known.science.psf, noise_correlation=known.science.noise_correlation)
+        science = _without_cosmic_rays(science, _Seen.of(known.reference), known.science.psf)
+    return _completed(pair, science, known, background_box)
+
+
+def _completed(pair: AlignedPair, science: _Side, known: AlignedPair, box: int) -> AlignedPair:
+    """Finish the science image of a pair whose parameters and reference are known."""
+    normalization, seen = known.normalization, _Seen.of(known.reference)
+    science = _without_faults(science, seen, normalization.flux_ratio)
+    science = _levelled(science, seen, known, box)
+    noise = PairNoise((known.science.noise_correlation, None), (normalization.science_static_share, 0.0))
     levels = {
         "science_background": science.background.median,
         "science_sky_rms": science.background.median_rms,
         "science_variance_scale": science.variance_scale,
     }
-    normalization = replace(known.normalization, **levels)
-    return pair.replace(science=image, reference=known.reference, normalization=normalization)
+    return pair.replace(
+        science=_with_noise(science, noise, 0).replace(psf=known.science.psf),
+        reference=known.reference,
+        normalization=replace(normalization, **levels),
+    )
 
 
 def _subtract(image: MaskedImage, box: int) -> _Side:
     """Subtract the background and bring the variance to the measured sky noise."""
-    image = image.replace(mask=mark(image.mask, find_saturation(image), "SATURATED"))
+    _require_gain(image)
+    core = find_saturation(image, grow=0)
+    if core.any():
+        mask = mark(image.mask, grown(core, SATURATION_GROWTH), "SATURATED")
+        image = image.replace(mask=mark(mask, find_bleeds(image, core), "BLEED"))
+    hot = find_hot_pixels(image)
+    if hot.any():
+        image = image.replace(mask=mark(image.mask, hot, "BAD"))
     background = estimate_background(image.data, image.bad, box=box)
     data = image.data - background.level
-    given = image.variance
-    variance = given if given is not None else variance_model(data, background, _gain(image, background))
-    blank = blank_pixels(data, image.bad, background.rms)
+    if background.crowded:
+        background = _counting_noise(image, background)
+    blank = _blank(background, image)
     scale = 1.0
-    if blank.sum() > 500:
-        scale = _variance_scale(data, variance, blank)
-    variance = np.where(variance > 0, variance * np.float32(scale), np.nan)
+    if image.variance is None:
+        variance = variance_model(data, background, _gain(image, background))
+    else:
+        variance = _given_variance(image)
+        if np.count_nonzero(blank) > 500:
+            scale = _variance_scale(data, variance, blank)
+            variance = variance * np.float32(scale)
     saturation = None if image.saturation is None else image.saturation - background.median
     image = image.replace(data=data, variance=variance, saturation=saturation)
     return _Side(image, background, scale, blank)
 
 
-def _known_side(image: MaskedImage, box: int) -> _Side:
-    """Return an image that was subtracted before, with the noise and the blank pixels that it has."""
-    background = estimate_background(image.data, image.bad, box=box)
-    data = image.data - background.level
-    return _Side(image.replace(data=data), background, 1.0, blank_pixels(data, image.bad, background.rms))
+SATURATION_GROWTH = 1
+"""Pixels around saturated ones that are not linear either."""
+
+
+def _counting_noise(image: MaskedImage, background: Background) -> Background:
+    """Take the noise of a crowded field from the level of its sky, if that still is there, by photon counts.
+
+    What is measured there is the scatter of the stars.
+    """
+    if not image.gain or not has_counts(image):
+        return background
+    electrons = np.maximum(background.level, 0) * image.gain + (image.read_noise or 0.0) ** 2
+    counted = np.sqrt(electrons) / image.gain
+    believable = (counted > 0) & (counted < background.rms)
+    return replace(background, rms=np.where(believable, counted, background.rms).astype(np.float32))
+
+
+def _given_variance(image: MaskedImage) -> np.ndarray:
+    """Return the variance an image brought, NaN where it is not positive."""
+    if not (image.variance[~image.bad] > 0).any():
+        raise ScienceError("the variance is not positive in any pixel: wrong sign, or no variance plane?")
+    return np.where(image.variance > 0, image.variance, np.nan)
+
+
+def _blank(background: Background, image: MaskedImage) -> np.ndarray:
+    """Return where there is only sky."""
+    return ~(background.sources | image.bad)
 
 
 def _variance_scale(data: np.ndarray, variance: np.ndarray, blank: np.ndarray) -> float:
     """Return measured over stated variance of the blank pixels."""
+    # every n-th pixel is enough: the error of a variance is 0.2 % for half a million
+    step = max(1, int(np.sqrt(data.size / ENOUGH_PIXELS)))
+    part = (slice(None, None, step), slice(None, None, step))
+    data, variance, blank = data[part], variance[part], blank[part]
     with np.errstate(invalid="ignore", divide="ignore"):
         normal = data[blank] / np.sqrt(variance[blank])
     return robust_std(normal) ** 2
+
+
+ENOUGH_PIXELS = 500_000
+"""Pixels that a variance is measured on."""
+
+
+def _require_gain(image: MaskedImage) -> None:
+    """Refuse a gain that is no gain."""
+    if image.gain is not None and not 0 < image.gain < np.inf:
+        raise ScienceError(
+            f"the gain is {image.gain:g} electrons per unit: it must be positive "
+            "(leave it unknown, and it is estimated from the sky)"
+        )
 
 
 def _gain(image: MaskedImage, background: Background) -> float | None:
@@ -198,27 +301,64 @@ def _gain(image: MaskedImage, background: Background) -> float | None:
     return sky / rms**2 if sky > 5.0 * rms > 0.0 else None
 
 
-def _psf(side: _Side, x: np.ndarray, y: np.ndarray, order: int, prefer_given: bool) -> Psf:
+@dataclass(frozen=True, eq=False)
+class _Common:
+    """Sources that both images of a pair show, brightest first."""
+
+    x: np.ndarray
+    """Pixels."""
+
+    y: np.ndarray
+    """Pixels."""
+
+    star: np.ndarray
+    """Whether each is an isolated, unsaturated point source."""
+
+    near_science: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """Positions and heights of all peaks of the science image, faint ones too."""
+
+    near_reference: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """The same of the reference."""
+
+
+def _psf(
+    side: _Side,
+    found: _Common,
+    neighbours: tuple[np.ndarray, np.ndarray, np.ndarray],
+    order: int,
+    prefer_given: bool,
+) -> Psf:
     """Measure the PSF on stars; use the one that came with the image where there are few."""
     given = side.image.psf
+    x, y = found.x[found.star], found.y[found.star]
     if given is not None and (prefer_given or len(x) < MIN_STARS[1]):
         return given
     try:
-        return measure_psf(side.data, side.image.variance, side.image.bad, x, y, max_order=order)
+        return measure_psf(
+            side.data, side.image.variance, side.image.bad, x, y, neighbours=neighbours, max_order=order
+        )
     except PsfError:
         if given is None:
             raise
         return given
 
 
-def _common_sources(science: _Side, reference: _Side) -> tuple[Sources, np.ndarray, np.ndarray]:
-    """Return the sources both images show unsaturated, whether each is a star, and its place."""
+def _common_sources(science: _Side, reference: _Side) -> _Common:
+    """Return the sources both images show unsaturated, and which of them are stars."""
     bad = science.image.bad | reference.image.bad
     # the reference is usually the deeper image: it tells stars from galaxies, and shows faint neighbours
-    theirs = find_sources(reference.data, reference.rms, bad)
-    ours = find_sources(science.data, science.rms, bad)
+    theirs, near_reference = find_stars(reference.data, reference.rms, bad, limit=MAX_SOURCES)
+    ours, near_science = find_stars(science.data, science.rms, bad, limit=MAX_SOURCES)
     star = np.zeros(len(theirs), bool)
-    star[select_stars(theirs, science.image.shape, saturation=reference.image.saturation)] = True
+    crowded = science.background.crowded or reference.background.crowded
+    chosen = select_stars(
+        theirs,
+        science.image.shape,
+        saturation=reference.image.saturation,
+        # in a crowd hardly a star is alone: rather more of them, and less of each
+        min_count=MIN_STARS[-1] if crowded else MIN_STARS[0],
+    )
+    star[chosen] = True
     common = np.zeros(len(theirs), bool)
     if len(ours) and len(theirs):
         distance, i = cKDTree(np.c_[ours.x, ours.y]).query(
@@ -231,10 +371,60 @@ def _common_sources(science: _Side, reference: _Side) -> tuple[Sources, np.ndarr
         for sources, index, image in ((ours, i, science.image), (theirs, slice(None), reference.image)):
             if image.saturation is not None:
                 common &= sources.peak[index] < 0.8 * image.saturation
-    return theirs, star & common, common
+    return _Common(theirs.x[common], theirs.y[common], star[common], near_science, near_reference)
 
 
-def _without_cosmic_rays(science: _Side, reference: _Side, psf: Psf) -> _Side:
+MAX_SOURCES = 1500
+"""Sources of an image that are measured, the brightest."""
+
+MAX_COMPARED = 150
+"""Sources whose residuals are looked at one by one, the brightest."""
+
+MAX_RATIO_STARS = 600
+"""Stars for the flux ratio and the shift, the brightest."""
+
+
+def _compare(science: MaskedImage, reference: MaskedImage, found: _Common) -> Comparison:
+    """Return flux ratio and shift of the common sources: PSF fits of stars where there are enough.
+
+    Fits to both images with their own PSFs are exact for undersampled stars, and bear bad pixels; convolved
+    with the PSF of the other image any source can be compared, galaxies as well.
+    """
+    fitted = _compare_stars(science, reference, found)
+    if len(fitted.x) >= MIN_STARS[1]:
+        return fitted
+    crossed = compare_sources(science, reference, found.x, found.y)
+    lost = np.zeros(len(found.x), bool)
+    lost[found.star] = ~np.isfinite(crossed.ratio[found.star])
+    return crossed.replaced(lost, fitted, lost[found.star])
+
+
+def _compare_stars(science: MaskedImage, reference: MaskedImage, found: _Common) -> Comparison:
+    """Return flux ratio and shift of stars by PSF fits to both images."""
+    x, y = (place[found.star][:MAX_RATIO_STARS] for place in (found.x, found.y))
+    ours, theirs = (
+        fit_stars(image.data, image.variance, image.bad, image.psf, x, y) for image in (science, reference)
+    )
+    crossed = compare_sources(science, reference, x[:MAX_COMPARED], y[:MAX_COMPARED])
+    usable = ours.usable & theirs.usable
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.where(usable, ours.flux / theirs.flux, np.nan)
+        relative = np.hypot(ours.flux_error / ours.flux, theirs.flux_error / theirs.flux)
+    missing = np.full(len(x) - len(crossed.x), np.nan)
+    return Comparison(
+        x,
+        y,
+        ratio,
+        np.abs(ratio) * relative,
+        np.where(usable, ours.x - theirs.x, np.nan),
+        np.where(usable, ours.y - theirs.y, np.nan),
+        np.hypot(ours.position_error, theirs.position_error),
+        np.r_[crossed.mismatch, missing],
+        np.r_[crossed.mismatch_error, missing],
+    )
+
+
+def _without_cosmic_rays(science: _Side, reference: _Seen, psf: Psf) -> _Side:
     """Mask cosmic rays; what the reference shows as well is a star."""
     image = science.image.replace(data=science.data + science.background.level)
     # a hit on a star is rare, a star core taken for a hit is not
@@ -244,22 +434,90 @@ def _without_cosmic_rays(science: _Side, reference: _Side, psf: Psf) -> _Side:
     return science.marked(hits & ~static, "COSMIC_RAY")
 
 
-def _without_faults(science: _Side, reference: _Side, flux_ratio: float) -> _Side:
-    """Mask bad rows and columns and smooth light that only the science image shows."""
-    residual = science.data - flux_ratio * reference.data
-    rms = np.hypot(science.rms, flux_ratio * reference.rms)
-    bad = science.image.bad | reference.image.bad
-    lines = find_bad_lines(residual, rms, bad)
-    # the PSFs are not matched here: whatever the reference shows leaves rings
-    ghosts = find_ghosts(residual, rms, bad | lines | ~reference.blank)
-    return science.marked(lines, "BAD").marked(ghosts, "GHOST")
+def _without_spikes(side: _Side, psf: Psf) -> _Side:
+    """Mask the diffraction spikes of saturated stars."""
+    cores = (side.image.mask & bits("SATURATED", "BLEED")) != 0
+    if not cores.any():
+        return side
+    spikes = find_spikes(side.data, side.rms, side.image.bad, cores, psf.fwhm)
+    return side.marked(spikes & ~cores, "SPIKE")
 
 
-def _correlation(side: _Side) -> np.ndarray | None:
-    """Return the noise correlation measured on blank sky, else the one derived earlier."""
-    if side.blank.sum() < 5000:
-        return side.image.noise_correlation
-    return correlation_of(side.data, side.blank, side.rms)
+def _residual(one: _Side, other: _Seen, ratio: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what one image shows beyond the other, its noise, and the pixels where that says nothing.
+
+    The PSFs are not matched here: whatever the other image shows leaves rings.
+    """
+    residual = one.data - np.float32(ratio) * other.data
+    rms = np.hypot(one.rms, np.float32(ratio) * other.rms)
+    return residual, rms, one.image.bad | ~other.blank
+
+
+def _without_faults(science: _Side, reference: _Seen, flux_ratio: float) -> _Side:
+    """Mask bad rows and columns, trails, and smooth light that only the science image shows."""
+    residual, rms, hidden = _residual(science, reference, flux_ratio)
+    lines = find_bad_lines(residual, rms, science.image.bad | reference.image.bad)
+    hidden |= lines
+    ghosts, trails = find_ghosts(residual, rms, hidden), find_trails(residual, rms, hidden)
+    return science.marked(lines, "BAD").marked(ghosts, "GHOST").marked(trails, "STREAK")
+
+
+def _levelled(science: _Side, reference: _Seen, known: AlignedPair, box: int) -> _Side:
+    """Match the background of the science image to that of the reference, where neither shows a source.
+
+    The two backgrounds were measured each for itself; what they differ by would be left in the difference. In
+    a crowded field there is no such place, and the light of the stars is made to cancel first.
+    """
+    hidden = ~(science.blank & reference.blank)
+    ours, theirs = science.data, reference.data
+    if np.mean(hidden) > MOST_SOURCES:
+        hidden = science.image.bad | reference.image.bad
+        ours = _crossed(fill_bad(ours, hidden), known.reference.psf)
+        theirs = _crossed(fill_bad(theirs, hidden), known.science.psf)
+    level = mean_level(ours - np.float32(known.normalization.flux_ratio) * theirs, hidden, box=box)
+    return replace(science, image=science.image.replace(data=science.data - level))
+
+
+def _crossed(data: np.ndarray, psf: Psf) -> np.ndarray:
+    """Return an image convolved with the PSF of the other one, as it is in the middle."""
+    from scipy.signal import oaconvolve
+
+    ny, nx = data.shape
+    stamp = psf.at((nx - 1) / 2, (ny - 1) / 2).astype(np.float32)
+    return oaconvolve(data, stamp, mode="same").astype(np.float32)
+
+
+def _pair_noise(science: _Side, reference: _Side, flux_ratio: float) -> PairNoise:
+    """Return the noise that a difference has: measured on blank sky, without static light.
+
+    A correlation that was derived from a resampling is not replaced by a poor measurement.
+    """
+    sides, blank = (science, reference), science.blank & reference.blank
+    crowded = any(side.background.crowded for side in sides)
+    known = tuple(side.image.noise_correlation for side in sides)
+    n_blank = np.count_nonzero(blank)
+    found = None
+    if n_blank >= FEWEST_BLANK and not crowded:
+        images, rms = (tuple(getattr(side, name) for side in sides) for name in ("data", "rms"))
+        found = noise_of_pair(images, rms, blank, flux_ratio)
+    if found is None:
+        return PairNoise(known, (0.0, 0.0))
+    if n_blank < ENOUGH_BLANK:
+        pairs = zip(known, found.correlations, strict=True)
+        found = replace(found, correlations=tuple(old if old is not None else new for old, new in pairs))
+    return found
+
+
+def _with_noise(side: _Side, noise: PairNoise, which: int) -> MaskedImage:
+    """Return an image (0: science, 1: reference) with its noise, less the static light in that of its sky."""
+    variance = side.image.variance
+    if noise.static_shares[which]:
+        variance = variance - np.float32(noise.static_shares[which]) * side.rms**2
+    return side.image.replace(variance=variance, noise_correlation=noise.correlations[which])
+
+
+FEWEST_BLANK, ENOUGH_BLANK = 5_000, 50_000
+"""Blank pixels it takes to measure a correlation (to 0.014), and to replace one that is known (0.004)."""
 
 
 def _match(
@@ -280,7 +538,7 @@ def _match(
     if given_ratio is not None:
         ratio = _Ratio(given_ratio, 0.0, 0.0, good)
     kept = ratio.kept
-    shift = _residual_shift(sources, kept, pair.science.shape)
+    shift = _residual_shift(sources, kept, pair.science.shape, pair.registration)
     return Normalization(
         flux_ratio=ratio.mean,
         flux_ratio_error=ratio.error,
@@ -295,8 +553,14 @@ def _match(
         science_variance_scale=science.variance_scale,
         reference_variance_scale=reference.variance_scale,
         **asdict(shift),
-        psf_mismatch=excess_scatter(sources.mismatch[kept], sources.mismatch_error[kept]),
+        psf_mismatch=_mismatch(sources, kept),
     )
+
+
+def _mismatch(sources: Comparison, kept: np.ndarray) -> float:
+    """Return the scatter of what is left at the peaks, beyond noise."""
+    seen = kept & np.isfinite(sources.mismatch) & np.isfinite(sources.mismatch_error)
+    return excess_scatter(sources.mismatch[seen], sources.mismatch_error[seen])
 
 
 @dataclass(frozen=True)
@@ -334,8 +598,12 @@ def _predicted_ratio(science: MaskedImage, reference: MaskedImage) -> float | No
     if science.unit is not None and is_surface_brightness(science) and is_surface_brightness(reference):
         # the pixels of the warped reference have the size of the science pixels
         return float(reference.unit.to(science.unit))
-    if science.zeropoint is not None and reference.zeropoint is not None:
-        return float(10 ** (0.4 * (science.zeropoint.magnitude - reference.zeropoint.magnitude)))
+    points = [image.zeropoint for image in (science, reference)]
+    if all(point is not None and np.isfinite(point.magnitude) for point in points):
+        steps = 0.4 * (points[0].magnitude - points[1].magnitude)
+        if abs(steps) > MOST_STEPS:
+            raise PhotometryError(f"the zero points predict a flux ratio of 10^{steps:.0f}")
+        return float(10**steps)
     same_scale = science.unit == reference.unit and science.survey == reference.survey
     if same_scale and science.exptime and reference.exptime and has_counts(science):
         return science.exptime / reference.exptime
@@ -389,18 +657,26 @@ class _Shift:
     astrometric_noise: tuple[float, float] = (0.0, 0.0)
 
 
-def _residual_shift(sources: Comparison, kept: np.ndarray, shape: tuple[int, int]) -> _Shift:
-    """Fit the shift between both images by a plane, or a constant where no slope is significant."""
+def _residual_shift(
+    sources: Comparison, kept: np.ndarray, shape: tuple[int, int], registration: Registration
+) -> _Shift:
+    """Fit the shift between both images by a plane, or a constant where no slope is significant.
+
+    Galaxies have larger errors than noise alone gives; the scatter of the registration, where it stands on
+    stars enough, is a limit to what is believed of theirs.
+    """
     if kept.sum() < MIN_RATIO_STARS:
         return _Shift()
     terms, error = _plane_terms(sources, shape)[:, kept], sources.position_error[kept]
     (x_fit, x_noise), (y_fit, y_noise) = (
         _fit_plane(terms, shift[kept], error) for shift in (sources.dx, sources.dy)
     )
+    if registration.n_matched >= MIN_PLANE_STARS:
+        x_noise, y_noise = np.fmin((x_noise, y_noise), registration.residual_rms)
     return _Shift(
         shift=(float(x_fit[0]), float(y_fit[0])),
         shift_gradient=tuple((float(x_fit[k]), float(y_fit[k])) for k in (1, 2)),
-        astrometric_noise=(x_noise, y_noise),
+        astrometric_noise=(float(x_noise), float(y_noise)),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from astrid_assets.images.pairs import PairGeometry
 from astrid_assets.images.psf import polynomial_terms
+from astrid_assets.science.asterisms import apply_affine, invert_affine
 
 __all__ = ["from_reference", "to_reference"]
 
@@ -38,7 +39,8 @@ def to_reference(geometry: PairGeometry, x: np.ndarray, y: np.ndarray) -> tuple[
     x, y = np.asarray(x, float), np.asarray(y, float)
     dx, dy = _offset(geometry, x, y)
     if geometry.wcs is None or not len(x):
-        return x - dx, y - dy
+        transform = geometry.registration.transform
+        return (x - dx, y - dy) if transform is None else apply_affine(np.array(transform), x - dx, y - dy)
     ra, dec = geometry.wcs.all_pix2world(x - dx, y - dy, 0)
     return ra, dec
 
@@ -51,6 +53,8 @@ def from_reference(geometry: PairGeometry, u: np.ndarray, v: np.ndarray) -> tupl
     u, v = np.asarray(u, float), np.asarray(v, float)
     if geometry.wcs is not None and len(u):
         u, v = _pixels(geometry, u, v)
+    elif geometry.registration.transform is not None:
+        u, v = apply_affine(invert_affine(np.array(geometry.registration.transform)), u, v)
     x, y = u, v
     for _ in range(_ITERATIONS):
         dx, dy = _offset(geometry, x, y)

@@ -17,6 +17,7 @@ import numpy as np
 from astrid_assets.images.masks import BAD_BITS, MASK_PLANES, bits
 from astrid_assets.images.psf import fwhm_of
 from astrid_assets.science.background import estimate_background, robust_std
+from astrid_assets.science.merit import figure_of_merit
 from astrid_assets.science.resample import cut_stamps, shift_stamps
 from astrid_assets.science.stars import find_sources, select_stars
 
@@ -206,7 +207,9 @@ def difference_metrics(difference: Difference, pair: AlignedPair | None = None) 
         ``residual_noise_ratio`` (mean |D| there over the one expected from the variance: 1 for a
         perfect subtraction); ``variance_scale``, ``noise_whiteness`` (largest autocorrelation at lags 1
         to 20), ``masked_fraction``, ``lost_fraction`` (edge, saturated, streak), one
-        ``mask_<plane>`` per plane that is set, and ``n_objects`` (sources in the science image).
+        ``mask_<plane>`` per plane that is set, and ``n_objects`` (sources in the science image);
+        ``merit_threshold``, the terms ``merit_m_*`` and ``merit`` (see
+        `astrid_assets.science.merit.figure_of_merit`).
     """
     good = ~difference.bad & np.isfinite(difference.data)
     sources = None if pair is None else _sources(pair)
@@ -217,10 +220,13 @@ def difference_metrics(difference: Difference, pair: AlignedPair | None = None) 
         "noise_level": noise,
         "dynamic_range": _span(difference.data, good) / noise if noise > 0 else np.nan,
         "variance_scale": _variance_scale(difference, blank, noise),
-        "noise_whiteness": _autocorrelation_peak(difference.data, blank, noise),
+        "noise_whiteness": _autocorrelation_peak(
+            difference.data, blank, noise, _expected_correlation(difference)
+        ),
     }
     metrics |= _threshold(difference, good) | _score_statistics(difference.score_corrected, good)
     metrics |= _residuals(difference, good, sources)
+    metrics |= figure_of_merit(difference)
     return metrics | mask_fractions(difference.mask)
 
 
@@ -414,8 +420,13 @@ def _variance_scale(difference: Difference, blank: np.ndarray, noise: float) -> 
     return noise**2 / median if median > 0 else np.nan
 
 
-def _autocorrelation_peak(data: np.ndarray, blank: np.ndarray, noise: float, *, lags: int = 20) -> float:
-    """Largest absolute autocorrelation of blank pixels at lags 1 to `lags` along rows and columns."""
+def _autocorrelation_peak(
+    data: np.ndarray, blank: np.ndarray, noise: float, expected: np.ndarray | None = None, *, lags: int = 20
+) -> float:
+    """Largest departure of the autocorrelation of blank pixels from the expected one, up to `lags` pixels.
+
+    Along rows and columns; without an expectation it is zero beyond lag 0.
+    """
     if not noise > 0 or np.count_nonzero(blank) < 1000:
         return np.nan
     centre = _middle(data.shape, 512)
@@ -427,8 +438,26 @@ def _autocorrelation_peak(data: np.ndarray, blank: np.ndarray, noise: float, *, 
     for axis in (0, 1):
         products, pairs = (_lagged_products(plane, axis)[: lags + 1] for plane in (filled, usable))
         covariance = products / np.maximum(pairs, 1.0)
-        peaks.append(np.abs(covariance[1:]).max() / covariance[0])
+        correlation = covariance[1:] / covariance[0]
+        known = _along_axis(expected, axis)[:lags]
+        correlation[: len(known)] -= known
+        peaks.append(np.abs(correlation).max())
     return float(max(peaks))
+
+
+def _expected_correlation(difference: Difference) -> np.ndarray | None:
+    """Return the autocorrelation that the filters gave the noise of a difference; None for white noise."""
+    known = difference.parameters.get("noise_correlation")
+    return None if known is None else np.array(known, float)
+
+
+def _along_axis(correlation: np.ndarray | None, axis: int) -> np.ndarray:
+    """Return the lags 1, 2 ... along an axis."""
+    if correlation is None:
+        return np.zeros(0)
+    middle = correlation.shape[0] // 2
+    line = correlation[:, middle] if axis == 0 else correlation[middle]
+    return line[middle + 1 :]
 
 
 def _lagged_products(plane: np.ndarray, axis: int) -> np.ndarray:
@@ -487,7 +516,20 @@ def _aperture_pulls(
     rows, columns = rows[usable], columns[usable]
     flux = difference.data[rows, columns].sum(axis=1, dtype=float)
     variance = difference.variance[rows, columns].sum(axis=1, dtype=float)
+    variance *= _aperture_factor(inside, _expected_correlation(difference))
     return flux / np.sqrt(np.maximum(variance, 1e-30))
+
+
+def _aperture_factor(inside: np.ndarray, correlation: np.ndarray | None) -> float:
+    """Return the variance of an aperture sum of correlated noise over that of white noise."""
+    if correlation is None:
+        return 1.0
+    y, x = np.nonzero(inside)
+    dy, dx = y[:, None] - y[None, :], x[:, None] - x[None, :]
+    middle = correlation.shape[0] // 2
+    known = (np.abs(dy) <= middle) & (np.abs(dx) <= middle)
+    lags = correlation[np.clip(dy, -middle, middle) + middle, np.clip(dx, -middle, middle) + middle]
+    return float(np.where(known, lags, 0.0).sum() / len(y))
 
 
 def _distance_to_nearest(x: np.ndarray, y: np.ndarray, table: pa.Table) -> np.ndarray:

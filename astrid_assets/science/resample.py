@@ -38,12 +38,14 @@ def cut_stamps(
     numpy.ndarray
         ``(n, size, size)``, of the type of the image.
     """
-    half = size // 2
-    padded = np.pad(image, half, constant_values=np.asarray(fill).astype(image.dtype))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size))
-    iy = np.clip(np.rint(y).astype(int), 0, image.shape[0] - 1)
-    ix = np.clip(np.rint(x).astype(int), 0, image.shape[1] - 1)
-    return windows[iy, ix].copy()
+    ny, nx = image.shape
+    offsets = np.arange(size) - size // 2
+    rows = np.clip(np.rint(np.asarray(y)).astype(int), 0, ny - 1)[:, None] + offsets
+    columns = np.clip(np.rint(np.asarray(x)).astype(int), 0, nx - 1)[:, None] + offsets
+    stamps = image[np.clip(rows, 0, ny - 1)[:, :, None], np.clip(columns, 0, nx - 1)[:, None, :]]
+    outside = ((rows < 0) | (rows >= ny))[:, :, None] | ((columns < 0) | (columns >= nx))[:, None, :]
+    stamps[outside] = np.asarray(fill).astype(image.dtype)
+    return stamps
 
 
 def shift_stamps(stamps: np.ndarray, dx: np.ndarray | float, dy: np.ndarray | float) -> np.ndarray:
@@ -98,31 +100,15 @@ def fill_bad(data: np.ndarray, bad: np.ndarray) -> np.ndarray:
     bad
         Boolean image of the pixels to replace.
     """
-    from scipy.ndimage import gaussian_filter
-
     if not bad.any():
         return data
-    filled = np.where(bad, 0, data).astype(np.float32)
-    smooth = gaussian_filter(filled, 1.5, truncate=3.0)
-    weight = gaussian_filter((~bad).astype(np.float32), 1.5, truncate=3.0)
-    near = bad & (weight > 0.05)
-    left = bad & ~near
-    if left.any():
-        filled[left] = _cell_mean(filled, bad, 64)[left]
-        by_small = _cell_mean(filled, bad, 16)
-        closer = left & (by_small != 0)
-        filled[closer] = by_small[closer]
-    filled[near] = smooth[near] / weight[near]
+    from astrid_assets.science.resample_kernels import cell_means, fill_near
+
+    grid = np.arange(-4, 5)
+    weights = np.exp(-0.5 * (grid[:, None] ** 2 + grid[None, :] ** 2) / 1.5**2)
+    data = np.ascontiguousarray(data, np.float32)
+    filled, rows, columns = fill_near(data, bad, weights / weights.sum(), 0.05)
+    if len(rows):
+        near, far = (cell_means(data, bad, rows, columns, side) for side in (16, 64))
+        filled[rows, columns] = np.nan_to_num(np.where(np.isfinite(near), near, far))
     return filled
-
-
-def _cell_mean(data: np.ndarray, bad: np.ndarray, size: int) -> np.ndarray:
-    """Return the mean of the good pixels of each cell, on all its pixels; zero where there is none."""
-    ny, nx = data.shape
-    rows, columns = np.arange(0, ny, size), np.arange(0, nx, size)
-
-    def total(image: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(np.add.reduceat(image, rows, axis=0), columns, axis=1)
-
-    mean = total(np.where(bad, 0, data)) / np.maximum(total((~bad).astype(np.float32)), 1.0)
-    return np.repeat(np.repeat(mean, size, axis=0)[:ny], size, axis=1)[:, :nx]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import sep
 
-__all__ = ["Sources", "find_sources", "select_stars"]
+__all__ = ["Sources", "find_sources", "find_stars", "select_stars"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +84,7 @@ def find_sources(
     found = sep.extract(clean, threshold, err=rms, mask=bad, minarea=4, deblend_nthresh=16, deblend_cont=0.01)
     found = found[np.argsort(-found["flux"])][:limit]
     if len(found) == 0:
-        empty = np.zeros(0)
-        return Sources(*(empty,) * 7, flagged=np.zeros(0, bool), touched=np.zeros(0, bool), aperture=4.0)
+        return _no_sources()
     x, y = found["x"], found["y"]
     reach = np.maximum(6.0 * found["a"], 4.0)
     radius, _ = sep.flux_radius(clean, x, y, reach, 0.5, mask=bad, subpix=5)
@@ -93,10 +92,7 @@ def find_sources(
     x_win, y_win, lost = sep.winpos(clean, x, y, np.full(len(x), 2.0 / 2.35 * typical), mask=bad)
     aperture = max(2.0, 2.5 * typical)
     flux, error, flag = sep.sum_circle(clean, x_win, y_win, aperture, err=rms, mask=bad, subpix=5)
-    spoiled = bad.astype(np.float32)
-    # a few bad pixels in the wings do no harm: fits leave them out; in the core they do
-    touched = sep.sum_circle(spoiled, x_win, y_win, aperture, subpix=1)[0] > 0.15 * np.pi * aperture**2
-    touched |= sep.sum_circle(spoiled, x_win, y_win, max(1.5, typical), subpix=5)[0] > 0
+    touched = _touched(bad, x_win, y_win, aperture, typical)
     return Sources(
         x=x_win,
         y=y_win,
@@ -109,6 +105,113 @@ def find_sources(
         touched=touched,
         aperture=aperture,
     )
+
+
+def find_stars(
+    data: np.ndarray, rms: np.ndarray, bad: np.ndarray, *, threshold: float = 5.0, limit: int = 3000
+) -> tuple[Sources, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Find compact sources fast: the peaks of the image averaged over 3 x 3 pixels.
+
+    A tenth of the cost of `find_sources`, without its deblending: a source is flagged where a brighter peak
+    lies in its aperture.
+
+    Parameters
+    ----------
+    data, rms, bad
+        As for `find_sources`.
+
+    threshold
+        Significance of a mean of 3 x 3 pixels.
+
+    limit
+        Largest number of sources that are measured, the brightest.
+
+    Returns
+    -------
+    tuple
+        The sources; and of all peaks down to `FAINT` sigma the positions (x, y), whole pixels, and heights,
+        sigma of a pixel.
+    """
+    from astrid_assets.science.background_kernels import box_mean
+    from astrid_assets.science.star_kernels import local_maxima, window_moments
+
+    smooth = box_mean(np.ascontiguousarray(data, np.float32), bad, 1)
+    ix, iy = local_maxima(smooth, np.ascontiguousarray(rms, np.float32), FAINT / 3.0)
+    height = smooth[iy, ix] / rms[iy, ix]
+    peaks = ix.astype(float), iy.astype(float), height
+    strong = np.flatnonzero(height > threshold / 3.0)
+    strong = strong[np.argsort(-height[strong])][:limit]
+    if len(strong) == 0:
+        return _no_sources(), peaks
+    clean = np.ascontiguousarray(np.where(bad, 0, data), np.float32)
+    x, y = peaks[0][strong], peaks[1][strong]
+    radius, _ = sep.flux_radius(clean, x, y, np.full(len(x), 8.0), 0.5, mask=bad, subpix=5)
+    typical = float(np.clip(np.median(radius), 0.8, 10.0))
+    moments = window_moments(clean, x, y, 1.5 * typical)
+    return _measured(clean, rms, bad, (x, y), radius, typical, _elongation(moments)), peaks
+
+
+FAINT = 3.75
+"""Significance of 3 x 3 pixels down to which peaks count as neighbours of a star."""
+
+
+def _elongation(moments: np.ndarray) -> np.ndarray:
+    """Return major over minor axis from second moments ``(n, 3)``."""
+    xx, yy, xy = moments.T
+    middle, swing = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
+    return np.sqrt(np.clip(middle + swing, 1e-6, None) / np.clip(middle - swing, 1e-6, None))
+
+
+def _no_sources() -> Sources:
+    empty = np.zeros(0)
+    return Sources(*(empty,) * 7, flagged=np.zeros(0, bool), touched=np.zeros(0, bool), aperture=4.0)
+
+
+def _measured(
+    clean: np.ndarray,
+    rms: np.ndarray,
+    bad: np.ndarray,
+    place: tuple[np.ndarray, np.ndarray],
+    radius: np.ndarray,
+    typical: float,
+    elongation: np.ndarray,
+) -> Sources:
+    """Return peaks with centroids and aperture fluxes, brightest first."""
+    from scipy.spatial import cKDTree
+
+    x, y, lost = sep.winpos(clean, *place, np.full(len(radius), 2.0 / 2.35 * typical), mask=bad)
+    aperture = max(2.0, 2.5 * typical)
+    flux, error, flag = sep.sum_circle(clean, x, y, aperture, err=rms, mask=bad, subpix=5)
+    touched = _touched(bad, x, y, aperture, typical)
+    flagged = ((lost | flag) & ~sep.APER_HASMASKED) != 0
+    same, fainter = np.zeros(len(x), bool), np.zeros(len(x), bool)
+    pairs = cKDTree(np.c_[x, y]).query_pairs(aperture, output_type="ndarray")
+    if len(pairs):
+        first, second = pairs.T
+        weaker = np.where(flux[first] < flux[second], first, second)
+        fainter[weaker] = True
+        # two peaks of one source end at the same centroid
+        same[weaker[np.hypot(x[first] - x[second], y[first] - y[second]) < SAME_PLACE]] = True
+    peak = clean[np.rint(place[1]).astype(int), np.rint(place[0]).astype(int)]
+    sources = Sources(
+        x, y, flux, np.maximum(error, 1e-30), radius, elongation, peak, flagged | fainter, touched, aperture
+    )
+    order = np.argsort(-flux, kind="stable")
+    return sources[order[~same[order]]]
+
+
+SAME_PLACE = 1.0
+"""Distance below which two centroids are those of one source, pixels."""
+
+
+def _touched(bad: np.ndarray, x: np.ndarray, y: np.ndarray, aperture: float, typical: float) -> np.ndarray:
+    """Return which sources have bad pixels in their core, or on more than a little of their aperture.
+
+    A few bad pixels in the wings do no harm: fits leave them out.
+    """
+    spoiled = bad.astype(np.float32)
+    touched = sep.sum_circle(spoiled, x, y, aperture, subpix=1)[0] > 0.15 * np.pi * aperture**2
+    return touched | (sep.sum_circle(spoiled, x, y, max(1.5, typical), subpix=5)[0] > 0)
 
 
 def select_stars(

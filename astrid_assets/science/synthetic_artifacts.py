@@ -19,7 +19,6 @@ from scipy import fft, ndimage, special
 
 from astrid_assets.images.image import MaskedImage
 from astrid_assets.science.background import estimate_background, robust_std
-from astrid_assets.science.resample import shift_stamps
 from astrid_assets.science.stars import find_sources
 from astrid_assets.seeds import generator
 
@@ -410,8 +409,7 @@ def _grid(x: float, y: float, radius: float) -> tuple[tuple[int, int], np.ndarra
 
 def _psf_stamp(scene: _Scene, x: float, y: float, *, dx: float = 0.0, dy: float = 0.0) -> np.ndarray:
     """Return the PSF of a star at a position, on the pixels around it, shifted a little."""
-    stamp = scene.psf.at(x, y)
-    return shift_stamps(stamp, x - round(x) + dx, y - round(y) + dy)
+    return scene.psf.at(x, y, dx=x - round(x) + dx, dy=y - round(y) + dy)
 
 
 def _stamp_corner(stamp: np.ndarray, x: float, y: float) -> tuple[int, int]:

@@ -38,6 +38,13 @@ def test_colours_of_astrometric_offset(value, colour):
     assert judge({"astrometric_offset": value}, "aligned_pairs")["astrometric_offset"] == colour
 
 
+def test_a_subtraction_without_a_fitted_kernel_warns():
+    """It is never stopped for it, and ZOGY needs no kernel."""
+    colours = [judge({"matching_fallback": n}, "classic_differences")["matching_fallback"] for n in range(3)]
+    assert colours == ["green", "yellow", "orange"]
+    assert "matching_fallback" not in limits("zogy_differences")
+
+
 def test_missing_and_null_metrics_are_not_applicable():
     assert judge({}, "aligned_pairs")["astrometric_offset"] == "none"
     assert judge({"astrometric_offset": None}, "aligned_pairs")["astrometric_offset"] == "none"

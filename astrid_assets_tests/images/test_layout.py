@@ -31,6 +31,7 @@ from astrid_assets.images import (
     write_pair,
 )
 from astrid_assets.images.masks import bits
+from astrid_assets.images.pairs import difference_parameters
 
 SHAPE = (40, 51)
 
@@ -234,25 +235,30 @@ def distorted() -> WCS:
     return wcs
 
 
-def test_a_difference_comes_back(tmp_path: Path) -> None:
+def difference_of(pair: AlignedPair, **changes: object) -> Difference:
+    """A difference with every attribute set."""
     rng = np.random.default_rng(3)
     planes = [rng.normal(size=SHAPE).astype(np.float32) for _ in range(6)]
-    difference = Difference(
-        planes[0],
-        planes[1],
-        rng.integers(0, 1 << 25, SHAPE).astype(np.int32),
-        Psf(np.ones((5, 5)), SHAPE),
-        *planes[2:],
-        method="classic",
-        metrics={"scorr_std": 1.01, "noise_level": np.nan},
-        unit=u.adu,
-        wcs=tan_wcs(),
-        zeropoint=ZeroPoint(25.1),
-        mjd_mid=59000.5,
-        band="r",
-        survey="decam",
-        origin={"science_id": "s", "reference_id": "r"},
+    attributes = {
+        "method": "classic",
+        "metrics": {"scorr_std": 1.01, "noise_level": np.nan},
+        "unit": u.adu,
+        "wcs": tan_wcs(),
+        "zeropoint": ZeroPoint(25.1),
+        "mjd_mid": 59000.5,
+        "band": "r",
+        "survey": "decam",
+        "origin": {"science_id": "s", "reference_id": "r"},
+        "parameters": difference_parameters(pair),
+    }
+    mask = rng.integers(0, 1 << 25, SHAPE).astype(np.int32)
+    return Difference(
+        planes[0], planes[1], mask, Psf(np.ones((5, 5)), SHAPE), *planes[2:], **{**attributes, **changes}
     )
+
+
+def test_a_difference_comes_back(tmp_path: Path) -> None:
+    difference = difference_of(pair_of(NORMALIZATION))
     write_difference(tmp_path / "d.fits", difference, header={"INSHA": "0123"})
     back = read_difference(tmp_path / "d.fits")
     for name in ("data", "variance", "mask", "score", "score_corrected", "flux", "flux_error"):
@@ -263,10 +269,113 @@ def test_a_difference_comes_back(tmp_path: Path) -> None:
     assert np.isnan(back.zeropoint.error)
     assert back.metrics["scorr_std"] == 1.01
     assert np.isnan(back.metrics["noise_level"])
+    # it holds a NaN
+    assert repr(back.parameters) == repr(difference.parameters)
     assert_same_sky(difference.wcs, back.wcs)
     header = fits.getheader(tmp_path / "d.fits")
     assert (header["METRIC SCORR_STD"], header["INSHA"], header["ORIGIN SCIENCE_ID"]) == (1.01, "0123", "s")
     assert fits.getheader(tmp_path / "d.fits", "SCI")["CTYPE1"] == "RA---TAN"
+
+
+def told(image: MaskedImage, exposure: str, mjd: float) -> MaskedImage:
+    return image.replace(
+        origin={"exposure_id": exposure},
+        mjd_start=mjd - 0.001,
+        mjd_mid=mjd,
+        mjd_end=mjd + 0.001,
+        exptime=30.0,
+        gain=6.2,
+        read_noise=10.0,
+        band="r",
+        survey="ztf",
+        zeropoint=ZeroPoint(26.3, 0.01, "catalogue"),
+        psf=Psf(
+            np.outer(*2 * [np.exp(-0.3 * np.arange(-7, 8) ** 2)]), SHAPE, n_stars=41, chi2=1.1, source="stars"
+        ),
+    )
+
+
+def test_a_difference_found_alone_tells_what_it_was_made_of(tmp_path: Path) -> None:
+    """Every number in a plain keyword, its unit in the comment; astropy alone reads it."""
+    pair = pair_of(NORMALIZATION)
+    pair = pair.replace(
+        science=told(pair.science, "ztf_1", 59000.25), reference=told(pair.reference, "ref_9", 58000.5)
+    )
+    path = tmp_path / "d.fits"
+    header = {"REFID": "ref_9", "PARHASH": "abc"}
+    write_difference(path, difference_of(pair, wcs=pair.science.wcs), header=header)
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+        cards = {card.keyword: card for card in hdus[0].header.cards}
+        sky = WCS(hdus["SCI"].header).pixel_to_world(10.0, 12.0)
+        assert_same_sky(WCS(hdus["SCORR"].header), WCS(hdus["SCI"].header))
+        units = {name: hdus[name].header.get("BUNIT") for name in ("SCI", "VAR", "FLUX", "SCORR")}
+    truth = pair.science.wcs.pixel_to_world(10.0, 12.0)
+    assert sky.separation(truth).arcsec < 1e-6
+    assert units == {"SCI": "adu", "VAR": "adu2", "FLUX": "adu", "SCORR": None}
+    fwhm = pair.science.psf.fwhm
+    expected = {
+        "SCIID": "ztf_1",
+        "REFID": "ref_9",
+        "PARHASH": "abc",
+        "METHOD": "classic",
+        "MJD-BEG": 59000.249,
+        "MJD-AVG": 59000.25,
+        "MJD-END": 59000.251,
+        "DATE-AVG": "2020-05-31T06:00:00.000",
+        "REFMJDB": 58000.499,
+        "REFMJDA": 58000.5,
+        "REFMJDE": 58000.501,
+        "TIMESYS": "UTC",
+        "EXPTIME": 30.0,
+        "REFEXPT": 30.0,
+        "FILTER": "r",
+        "REFFILT": "r",
+        "SURVEY": "ztf",
+        "GAIN": 6.2,
+        "REFGAIN": 6.2,
+        "RDNOISE": 10.0,
+        "MAGZP": 26.3,
+        "REFMAGZP": 26.3,
+        "SCIFWHM": fwhm,
+        "REFFWHM": fwhm,
+        "SCIPSRC": "stars",
+        "SCIPNST": 41,
+        "SCIRMS": 13.0,
+        "REFRMS": 2.0,
+        "SCIBKG": 650.1,
+        "FLXRATIO": 0.51,
+        "FLXRERR": 0.002,
+        "FLXRNST": 34,
+        "REGMETH": "wcs+stars",
+        "REGNSTAR": 12,
+        "REGDX": 0.01,
+        "REGRMSX": 0.03,
+        "OVERLAP": 0.93,
+    }
+    assert {key: cards[key].value for key in expected} == expected
+    assert cards["CREATOR"].value.startswith("astrid_assets ")
+    assert "REGRMSY" not in cards  # not a number: no value is better than a wrong one
+    for keys, unit in (("MJD-AVG REFMJDA", "[d]"), ("SCIFWHM REGDX SHIFTX", "[pix]"), ("EXPTIME", "[s]")):
+        assert all(cards[key].comment.startswith(unit) for key in keys.split())
+    assert cards["REFID"].comment == "reference exposure"  # also where the caller gives the value
+
+
+def test_a_difference_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    write_difference(tmp_path / "d.fits", difference_of(pair_of(None), parameters={}))
+    header = fits.getheader(tmp_path / "d.fits")
+    assert (header["FILTER"], header["MJD-AVG"], header["MAGZP"]) == ("r", 59000.5, 25.1)
+    assert read_difference(tmp_path / "d.fits").parameters == {}
+
+
+def test_parameters_are_what_json_gives_back() -> None:
+    import json
+
+    for normalization in (None, NORMALIZATION):
+        parameters = difference_parameters(pair_of(normalization))
+        assert repr(json.loads(json.dumps(parameters))) == repr(parameters)
+    assert parameters["registration"]["coefficients"] == [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
+    assert parameters["normalization"]["flux_ratio"] == 0.51
 
 
 def test_files_are_not_mistaken_for_each_other(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from astrid_assets.science.artifacts import (
     find_cosmic_rays,
     find_ghosts,
     find_saturation,
+    grown,
+    halo_flux,
     mark,
 )
-from astrid_assets.science.background import estimate_background
+from astrid_assets.science.background import Background, estimate_background
 from astrid_assets_tests.science.sky import SKY, draw, expose, known_pair
 
 
@@ -43,6 +45,46 @@ def test_cosmic_rays_are_told_from_stars():
     cores = found[np.rint(y).astype(int), np.rint(x).astype(int)]
     assert cores.mean() < 0.05
     assert found.mean() < 0.01
+
+
+def test_cosmic_rays_are_those_of_astroscrappy():
+    """Hits of all sizes, on stars and at the edges, pixel by pixel; the image is mirrored around it."""
+    import astroscrappy
+
+    rng = np.random.default_rng(31)
+    model = np.full((220, 250), SKY)
+    draw(model, *rng.uniform(0, 220, (2, 60)), 10 ** rng.uniform(2.5, 5, 60), 2.2)
+    data = expose(model, rng).astype(np.float32)
+    for y, x, length in rng.integers((0, 0, 1), (220, 245, 6), (60, 3)):
+        data[y, x : x + length] += np.exp(rng.normal(6.3, 0.9))
+    variance = ((np.maximum(data, 50) * 6.2 + 100) / 6.2**2).astype(np.float32)
+    sky = Background(np.full_like(data, SKY), np.full_like(data, 5.2))
+    level, wide = sky.level, {"pad_width": 16, "mode": "reflect"}
+    truth, _ = astroscrappy.detect_cosmics(
+        np.pad(data, **wide),
+        inbkg=np.pad(level, **wide),
+        invar=np.pad(variance, **wide),
+        satlevel=np.inf,
+        sigclip=5.0,
+        sigfrac=0.3,
+        objlim=3.0,
+        niter=1,
+        sepmed=True,
+        fsmode="convolve",
+        psfmodel="moffat",
+        psffwhm=2.2,
+        psfsize=5,
+    )
+    truth = truth[16:-16, 16:-16]
+    image = MaskedImage(data, u.adu, variance=variance)
+    assert truth.sum() > 80
+    np.testing.assert_array_equal(find_cosmic_rays(image, sky, 2.2), truth)
+    # where only some pixels may be the middle of a hit, those hits come out whole
+    half = np.indices(data.shape)[1] < 120
+    found = find_cosmic_rays(image, sky, 2.2, suspects=half)
+    np.testing.assert_array_equal(found[:, :117], truth[:, :117])
+    assert not found[:, 130:].any()
+    assert not find_cosmic_rays(image, sky, 2.2, suspects=np.zeros_like(half)).any()
 
 
 def test_stars_at_the_edge_are_no_cosmic_rays():
@@ -133,6 +175,41 @@ def test_faint_bad_columns_and_rows_are_found():
     assert found[:, 100].all()
     assert found[300, 256:512].all()
     assert found.sum() <= 400 + 264
+
+
+def test_growing_is_a_dilation_by_squares():
+    from scipy import ndimage
+
+    where = np.random.default_rng(7).random((40, 50)) < 0.01
+    where[0, 0] = where[-1, 20] = True
+    for radius in (0, 1, 3):
+        side = 2 * radius + 1
+        truth = ndimage.binary_dilation(where, structure=np.ones((side, side), bool))
+        np.testing.assert_array_equal(grown(where, radius), truth)
+    assert not grown(np.zeros((5, 5), bool), 2).any()
+
+
+def test_the_light_around_stars_falls_off_with_their_distance():
+    """Against the sum over all bright pixels; the sides of the image are no multiples of the cells."""
+    pair = known_pair(size=150, sources=[(40.3, 70.1, 0.0, 30_000.0), (90.0, 75.5, 0.0, 5_000.0)])
+    crop = np.s_[:149, :147]
+    data = pair.reference.data.copy()
+    data[3, 3] = np.nan
+    reference = pair.reference.replace(data=data[crop], variance=None, mask=None)
+    found = halo_flux(pair.replace(reference=reference))
+    y, x = np.nonzero(data[crop] > 10 * pair.normalization.reference_sky_rms)
+    rows, columns = np.indices(found.shape)
+    truth = np.zeros(found.shape)
+    for b, a in zip(y, x, strict=True):
+        distance = np.hypot(rows - b, columns - a)
+        truth += np.where(distance <= 25, data[b, a] * 3.0 / np.maximum(distance, 3.0), 0)
+    truth *= pair.normalization.flux_ratio
+    distance = np.hypot(rows - 70.1, columns - 40.3)
+    inner, outside = (distance > 5) & (distance < 15), np.hypot(rows - 70, columns - 65) > 65
+    assert found.shape == (149, 147)
+    np.testing.assert_allclose(found[inner], truth[inner], rtol=0.2)
+    np.testing.assert_allclose(found[70, 40], truth[70, 40], rtol=0.15)
+    assert np.abs(found[outside]).max() < 1e-3 * truth.max()
 
 
 def test_marking_makes_a_copy():

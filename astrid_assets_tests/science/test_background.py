@@ -6,7 +6,13 @@ from scipy.ndimage import convolve
 
 from astrid_assets.errors import ScienceError
 from astrid_assets.science.background import estimate_background, robust_std
-from astrid_assets.science.noise import blank_pixels, correlation_of, power_spectrum, variance_model
+from astrid_assets.science.noise import (
+    CORRELATION_RADIUS,
+    blank_pixels,
+    correlation_of,
+    power_spectrum,
+    variance_model,
+)
 from astrid_assets_tests.science.sky import draw
 
 
@@ -36,8 +42,9 @@ def test_correlation_of_smoothed_noise_is_the_autocorrelation_of_the_kernel():
     noise = convolve(np.random.default_rng(5).normal(size=(600, 600)), kernel, mode="wrap")
     noise /= noise.std()
     measured = correlation_of(noise, np.ones(noise.shape, bool), np.ones(noise.shape))
-    full = convolve(np.pad(kernel, 4), kernel, mode="constant")
-    assert np.abs(measured - full / full[5, 5]).max() < 0.01
+    middle = CORRELATION_RADIUS
+    full = convolve(np.pad(kernel, middle - 1), kernel, mode="constant")
+    assert np.abs(measured - full / full[middle, middle]).max() < 0.01
 
 
 def test_white_noise_has_no_correlation():

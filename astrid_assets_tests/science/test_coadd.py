@@ -51,10 +51,23 @@ def test_saturation_survives():
     assert coadd([images[0].replace(mask=mask), *images[1:]]).mask[50, 60] & bits("SATURATED")
 
 
-def test_images_without_wcs_need_a_word():
-    first = exposures(1)[0].replace(wcs=None)
+def test_images_without_wcs_are_registered_on_their_stars():
+    images = [image.replace(wcs=None) for image in exposures(3)]
+    stack, known = coadd(images), coadd(exposures(3))
+    both = np.isfinite(stack.data) & np.isfinite(known.data)
+    assert both.mean() > 0.95
+    difference = np.abs(stack.data - known.data)[both] / np.sqrt(known.variance[both])
+    assert np.percentile(difference, 99) < 1.0
+
+
+def test_blank_images_without_wcs_need_a_word():
+    noise = exposures(1)[0].replace(wcs=None, data=np.random.default_rng(1).normal(SKY, 5, (300, 300)))
     with pytest.raises(ScienceError, match="no celestial WCS"):
-        coadd([first, first])
+        coadd([noise, noise])
+
+
+def test_grids_stated_as_equal_are_taken_so():
+    first = exposures(1)[0].replace(wcs=None)
     stack = coadd([first, first], assume_aligned=True)
     assert stack.n_exposures == 2
     sigma = np.sqrt((SKY * GAIN + 100) / GAIN**2)

@@ -30,6 +30,21 @@ def test_there_and_back():
     assert np.abs(np.subtract(from_reference(blind, u, v), (x, y))).max() < 1e-6
 
 
+def test_without_wcs_the_star_patterns_lead_to_the_pixels_of_the_reference():
+    """Turned, mirrored and with a shift that the refinement has found on top."""
+    pair = known_pair(size=128)
+    transform = ((0.5, -0.4, 30.0), (-0.4, -0.5, 90.0))
+    registration = pair.registration.__class__(
+        "stars", order=0, coefficients=((0.3,), (-0.2,)), transform=transform
+    )
+    geometry = PairGeometry(pair.science.shape, None, pair.science.psf, registration, pair.normalization)
+    x, y = np.random.default_rng(2).uniform(0, 127, (2, 50))
+    u, v = to_reference(geometry, x, y)
+    assert u == pytest.approx(0.5 * (x - 0.3) - 0.4 * (y + 0.2) + 30.0)
+    assert v == pytest.approx(-0.4 * (x - 0.3) - 0.5 * (y + 0.2) + 90.0)
+    assert np.abs(np.subtract(from_reference(geometry, u, v), (x, y))).max() < 1e-9
+
+
 def test_the_sky_is_that_of_the_reference():
     sky = make_sky(size=256, n_stars=80, n_transients=0)
     wrong = sky.science.wcs.deepcopy()

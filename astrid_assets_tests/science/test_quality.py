@@ -75,6 +75,14 @@ def test_detection_threshold_is_that_of_optimal_photometry(perfect):
     assert perfect[0]["detection_threshold_mag"] == pytest.approx(27.0 - 2.5 * np.log10(expected), abs=0.02)
 
 
+def test_figure_of_merit_stands_beside_the_threshold(perfect, tilted):
+    """On noise alone its 5 sigma limit is that of photometry; what goes wrong makes it shallower."""
+    metrics = perfect[0]
+    assert metrics["merit_m_5sigma"] == pytest.approx(metrics["detection_threshold_mag"], abs=0.03)
+    assert metrics["merit_threshold"] == pytest.approx(5.0, abs=0.4)
+    assert tilted[0]["merit"] < metrics["merit"] - 0.3
+
+
 def test_shift_shows_on_sources_with_both_signs(shifted):
     metrics, candidates = shifted
     assert 1.15 < metrics["residual_noise_ratio"] < 1.4

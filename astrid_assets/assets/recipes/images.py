@@ -263,7 +263,7 @@ def _make_difference(task: Task, step: Step, pair: AlignedPair) -> Product:
     difference = dataclasses.replace(difference, metrics={**difference.metrics, **metrics}, origin=origin)
     preview(task, step, pair=pair, difference=difference)
     files = written(task, step, "fits", lambda s, h: write_difference(s, difference, header=h))
-    return Product(files, metrics, space=is_space(task.work.row["survey"]))
+    return Product(files, difference.metrics, space=is_space(task.work.row["survey"]))
 
 
 # --- detection ------------------------------------------------------------------------------------

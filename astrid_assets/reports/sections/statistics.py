@@ -74,6 +74,8 @@ _COMPARED = (
     ("scorr_std", "S_corr with its tails [sigma]", "1 is right"),
     ("residual_noise_ratio", "residuals on sources [over expected]", "1 is right"),
     ("noise_whiteness", "correlation of the noise", "0 is right"),
+    ("merit", "figure of merit (RAPID) [AB mag]", "deeper is better"),
+    ("merit_threshold", "threshold for 0.5 false positives per Mpix [sigma]", "5 is noise alone"),
 )
 
 
