@@ -56,6 +56,9 @@ class Registration:
     """Affine map ((a, b, c), (d, e, f)) of science to reference pixels, x_ref = a x + b y + c, for ``stars``:
     it takes the place of the two WCS, after the offsets are subtracted. None otherwise."""
 
+    resampled: bool = False
+    """Whether the reference was interpolated or averaged; else its pixels are as they were."""
+
 
 @dataclass(frozen=True)
 class Normalization:

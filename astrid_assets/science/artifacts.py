@@ -30,7 +30,8 @@ __all__ = [
 def mark(mask: np.ndarray, where: np.ndarray, plane: str) -> np.ndarray:
     """Return a copy of a mask with one plane set where asked."""
     marked = np.array(mask, np.int32)
-    marked[where] |= bits(plane)
+    index = np.flatnonzero(where)
+    marked.reshape(-1)[index] |= bits(plane)
     return marked
 
 
@@ -100,8 +101,9 @@ def find_hot_pixels(image: MaskedImage, *, grow: int = 0) -> np.ndarray:
         return found
     sky, noise = float(np.median(sample)), robust_std(sample)
     with np.errstate(invalid="ignore"):
-        y, x = np.nonzero(image.data > sky + HOT_SIGNIFICANCE * max(noise, 1e-30))
+        bright = np.flatnonzero(image.data > sky + HOT_SIGNIFICANCE * max(noise, 1e-30))
     ny, nx = image.shape
+    y, x = np.divmod(bright, nx)
     inside = (y > 0) & (x > 0) & (y < ny - 1) & (x < nx - 1)
     y, x = y[inside], x[inside]
     steps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]

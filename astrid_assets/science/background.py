@@ -275,18 +275,24 @@ def _smooth_plane(
     """Filter the values of cells, fill those without one, and interpolate them by cubic splines, float32."""
     from scipy.ndimage import distance_transform_edt, median_filter
 
+    from astrid_assets.science.background_kernels import enlarge
+
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     cells = median_filter(cells[tuple(nearest)], filter_size)
-    down, across = (_spline(n, c).astype(np.float32) for n, c in zip(shape, cells.shape, strict=True))
-    return down @ cells.astype(np.float32) @ across.T
+    down, across = (_spline(n, c) for n, c in zip(shape, cells.shape, strict=True))
+    return enlarge(down @ cells @ across.T, _SPARSE, *shape)
 
 
 @lru_cache(maxsize=8)
 def _spline(n: int, cells: int) -> np.ndarray:
-    """Return the weights ``(n, cells)`` of cubic splines through the middles of cells, constant beyond."""
+    """Return the weights of cubic splines through the middles of cells, constant beyond the first and last.
+
+    At every eighth of n pixels and one place beyond: in between, linear interpolation is as good.
+    """
     from scipy.interpolate import CubicSpline
 
-    place = np.clip((np.arange(n) + 0.5) * cells / n - 0.5, 0, cells - 1)
+    pixels = np.arange(-(-n // _SPARSE) + 1) * _SPARSE
+    place = np.clip((pixels + 0.5) * cells / n - 0.5, 0, cells - 1)
     if cells < 4:
         return np.clip(1.0 - np.abs(place[:, None] - np.arange(cells)), 0.0, None)
     return CubicSpline(np.arange(cells), np.eye(cells), bc_type="natural")(place)

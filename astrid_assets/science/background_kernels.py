@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["box_mean", "cell_moments", "grow", "photon_variance", "source_levels"]
+__all__ = ["box_mean", "cell_moments", "enlarge", "grow", "photon_variance", "source_levels"]
 
 
 @njit(cache=True, nogil=True)
@@ -136,26 +136,63 @@ def source_levels(
         Rising, in units of the noise.
     """
     ny, nx = data.shape
-    norm = 1.0 / (2 * radius + 1) ** 2
+    area = (2 * radius + 1) ** 2
     result = np.zeros((ny, nx), np.uint8)
-    columns, sums = np.zeros(nx), np.zeros(nx)
+    columns, sums, sky, sigma = np.zeros(nx), np.zeros(nx), np.zeros(nx), np.zeros(nx)
     for row in range(-radius, ny):
         ahead, behind = row + radius, row - radius - 1
         if ahead < ny:
-            for i in range(nx):
-                if not bad[ahead, i]:
-                    columns[i] += data[ahead, i] - level[ahead // step, i // step]
+            if ahead % step == 0:
+                _spread(level[ahead // step], step, sky)
+            _add_row(columns, data[ahead], bad[ahead], sky, 1.0)
         if behind >= 0:
-            for i in range(nx):
-                if not bad[behind, i]:
-                    columns[i] -= data[behind, i] - level[behind // step, i // step]
+            _spread(level[behind // step], step, sky)
+            _add_row(columns, data[behind], bad[behind], sky, -1.0)
+            _spread(level[min(ahead, ny - 1) // step], step, sky)
         if row < 0:
             continue
+        if row % step == 0:
+            _spread(noise[row // step], step, sigma)
         _along(columns, radius, sums)
         for i in range(nx):
-            height, sigma = abs(sums[i]) * norm, noise[row // step, i // step]
-            while result[row, i] < len(thresholds) and height > thresholds[result[row, i]] * sigma:
-                result[row, i] += 1
+            height = abs(sums[i])
+            if height > thresholds[0] * area * sigma[i]:
+                count = 1
+                while count < len(thresholds) and height > thresholds[count] * area * sigma[i]:
+                    count += 1
+                result[row, i] = count
+    return result
+
+
+@njit(cache=True, nogil=True)
+def _spread(coarse: np.ndarray, step: int, fine: np.ndarray) -> None:
+    """Repeat each value ``step`` times."""
+    for k in range(len(coarse)):
+        fine[k * step : (k + 1) * step] = coarse[k]
+
+
+@njit(cache=True, nogil=True)
+def _add_row(columns: np.ndarray, row: np.ndarray, bad: np.ndarray, sky: np.ndarray, sign: float) -> None:
+    """Add the good pixels of a row, less the sky, to the sums of the columns."""
+    for i in range(len(columns)):
+        if not bad[i]:
+            columns[i] += sign * (row[i] - sky[i])
+
+
+@njit(cache=True, nogil=True)
+def enlarge(coarse: np.ndarray, step: int, ny: int, nx: int) -> np.ndarray:
+    """Interpolate a plane known at every ``step``-th pixel, and at one beyond the last, linearly; float32."""
+    result = np.empty((ny, nx), np.float32)
+    line = np.empty(coarse.shape[1])
+    for j in range(ny):
+        k = j // step
+        f = (j - k * step) / step
+        for i in range(len(line)):
+            line[i] = (1.0 - f) * coarse[k, i] + f * coarse[k + 1, i]
+        for cell in range(len(line) - 1):
+            first, slope = line[cell], (line[cell + 1] - line[cell]) / step
+            for i in range(cell * step, min(nx, (cell + 1) * step)):
+                result[j, i] = first + slope * (i - cell * step)
     return result
 
 

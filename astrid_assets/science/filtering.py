@@ -45,7 +45,7 @@ SATURATED_GROWTH = 1.5
 """Radius around saturated pixels that is not to be trusted, FWHM of the difference."""
 
 BAND, SCORE_BAND = (0.25, 0.45), (0.35, 0.48)
-"""Frequencies, in cycles per pixel, between which the filters of images with correlated noise fall from 1 to
+"""Frequencies, in cycles per pixel, between which the filters of resampled, undersampled pairs fall from 1 to
 0, and between which the matched filter of others does. It costs 0.5 % of the significance of a star of 2.2
 pixels FWHM, and less than 1 % at 1.9; the flux of the latter depends less on where it lies on its pixel."""
 
@@ -232,10 +232,14 @@ class _Inputs:
         return cls(*sides, pair, norm, int(np.clip(np.ceil(REACH * fwhm), *BORDERS)))
 
     @property
-    def white(self) -> bool:
-        """Whether the noise of both images is white."""
-        return self.pair.science.noise_correlation is None and self.pair.reference.noise_correlation is None
+    def banded(self) -> bool:
+        """Whether the difference gives up the highest frequencies: undersampled stars on a new grid."""
+        fwhm = min(self.pair.science.psf.fwhm, self.pair.reference.psf.fwhm)
+        return self.pair.registration.resampled and fwhm < WELL_SAMPLED
 
+
+WELL_SAMPLED = 3.0
+"""FWHM in pixels from which a profile has no power left where pixels cannot follow it (0.1 % at Nyquist)."""
 
 _SKY_CELL = 64
 """Side of the cells in which the variance of blank sky is taken, pixels."""
@@ -299,7 +303,7 @@ def _filter_tile(
     powers = [
         np.atleast_2d(np.asarray(p, np.float32)) for p in (spectra.power_science, spectra.power_reference)
     ]
-    band = _band(shape, SCORE_BAND) if inputs.white else np.ones((1, 1), np.float32)
+    band = np.ones((1, 1), np.float32) if inputs.banded else _band(shape, SCORE_BAND)
     difference, ours, theirs, k_n, k_r, sums = spectral_products(
         filters.science, filters.reference, spectra.psf_science, n_hat, r_hat, *powers, band, shape[1]
     )
@@ -357,7 +361,7 @@ def _band(shape: tuple[int, int], limits: tuple[float, float]) -> np.ndarray:
 def _filters_of(inputs: _Inputs, make_filters: MakeFilters, spectra: Spectra) -> Filters:
     """Return the filters of a tile, without the frequencies that cannot be trusted."""
     filters = make_filters(spectra)
-    if inputs.white:
+    if not inputs.banded:
         return filters
     band = _band(spectra.shape, BAND)
     return Filters(filters.science * band, filters.reference * band)
@@ -366,9 +370,9 @@ def _filters_of(inputs: _Inputs, make_filters: MakeFilters, spectra: Spectra) ->
 def _predicted_correlation(inputs: _Inputs) -> list[list[float]] | None:
     """Return the autocorrelation of the noise of the difference, None where it is white.
 
-    The filters whiten the noise; of the difference of images with correlated noise the band takes away again.
+    The filters whiten the noise; the band of a resampled pair correlates it again.
     """
-    if inputs.white:
+    if not inputs.banded:
         return None
     shape = (SIDE_STEP, SIDE_STEP)
     image = fft.irfft2(_band(shape, BAND) ** 2, shape)
@@ -425,11 +429,9 @@ def _difference_mask(pair: AlignedPair, fwhm: float) -> np.ndarray:
     from astrid_assets.science.filtering_kernels import grow_bits
 
     mask = pair.science.mask | reference_mask(pair.reference.mask)
-    grown = grow_bits(mask, int(BAD_BITS), max(1.0, 0.5 * fwhm))
     # a core that was filled in leaves rings around it
     cores = int(bits("SATURATED", "BLEED", "REF_SATURATED", "REF_BLEED"))
-    if (mask & cores).any():
-        grown |= grow_bits(mask, cores, SATURATED_GROWTH * fwhm)
+    grown = grow_bits(mask, int(BAD_BITS), max(1.0, 0.5 * fwhm), cores, SATURATED_GROWTH * fwhm)
     width = max(2, round(fwhm))
     for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
         grown[edge] |= bits("EDGE")

@@ -164,50 +164,57 @@ def score_planes(
         Relative variance of the flux ratio and of the PSFs.
     """
     rows, columns = score.shape
-    sky = 1.0 / np.sqrt(sky_variance)
-    floor = 0.5 * sky_variance
+    one, half = np.float32(1.0), np.float32(0.5)
+    sky, floor = np.float32(1.0 / np.sqrt(sky_variance)), np.float32(0.5 * sky_variance)
+    scale, moved_x, moved_y = np.float32(1.0 / response), np.float32(moved[0]), np.float32(moved[1])
+    share = np.float32(relative)
+    # what both images show, the fainter of the two: no new or vanished source raises its own error
+    static = np.empty((rows + 2, columns + 2), np.float32)
+    for j in range(rows + 2):
+        for i in range(columns + 2):
+            n, r = ours[j + border - 1, i + border - 1], theirs[j + border - 1, i + border - 1]
+            static[j, i] = n if abs(n) < abs(r) else r
     for j in range(rows):
-        y = j + border
         for i in range(columns):
-            x = i + border
-            s = ours[y, x] - theirs[y, x]
+            s = ours[j + border, i + border] - theirs[j + border, i + border]
             # rounding must not let the variance fall to nothing beside bright sources
-            v = max(variance[y, x], floor)
-            # what both images show: neither a new source nor a vanished one raises its own error
-            middle = _static(ours[y, x], theirs[y, x])
-            slope_x = 0.5 * (
-                _static(ours[y, x + 1], theirs[y, x + 1]) - _static(ours[y, x - 1], theirs[y, x - 1])
-            )
-            slope_y = 0.5 * (
-                _static(ours[y + 1, x], theirs[y + 1, x]) - _static(ours[y - 1, x], theirs[y - 1, x])
-            )
-            whole = v + moved[0] * slope_x**2 + moved[1] * slope_y**2 + relative * middle**2
+            v = max(variance[j + border, i + border], floor)
+            middle = static[j + 1, i + 1]
+            slope_x = half * (static[j + 1, i + 2] - static[j + 1, i])
+            slope_y = half * (static[j + 2, i + 1] - static[j, i + 1])
+            whole = v + moved_x * slope_x * slope_x + moved_y * slope_y * slope_y + share * middle * middle
             score[j, i] = s * sky
-            corrected[j, i] = s / np.sqrt(whole)
-            flux[j, i] = s / response
-            flux_error[j, i] = np.sqrt(v) / response
-
-
-@njit(inline="always")
-def _static(ours: float, theirs: float) -> float:
-    """Return the fainter of the two."""
-    return ours if abs(ours) < abs(theirs) else theirs
+            corrected[j, i] = s * (one / np.sqrt(whole))
+            flux[j, i] = s * scale
+            flux_error[j, i] = np.sqrt(v) * scale
 
 
 @njit(cache=True, nogil=True)
-def grow_bits(mask: np.ndarray, which: int, radius: float) -> np.ndarray:
-    """Return a mask in which the bits ``which`` of every pixel also stand on all pixels within a radius."""
+def grow_bits(mask: np.ndarray, which: int, radius: float, cores: int, core_radius: float) -> np.ndarray:
+    """Return a mask in which some bits of every pixel also stand on all pixels around it.
+
+    The bits ``which`` within ``radius``, and of these the bits ``cores`` within the larger ``core_radius``.
+    """
     ny, nx = mask.shape
     grown = mask.copy()
-    reach = int(np.ceil(radius))
-    limit = radius * radius + 0.5
     for j in range(ny):
         for i in range(nx):
             value = mask[j, i] & which
             if value == 0:
                 continue
-            for dj in range(max(-reach, -j), min(reach, ny - 1 - j) + 1):
-                for di in range(max(-reach, -i), min(reach, nx - 1 - i) + 1):
-                    if dj * dj + di * di <= limit:
-                        grown[j + dj, i + di] |= value
+            _paint(grown, j, i, value, radius)
+            if value & cores:
+                _paint(grown, j, i, value & cores, core_radius)
     return grown
+
+
+@njit(cache=True, nogil=True)
+def _paint(grown: np.ndarray, j: int, i: int, value: int, radius: float) -> None:
+    """Set bits on a disc."""
+    ny, nx = grown.shape
+    reach = int(np.ceil(radius))
+    limit = radius * radius + 0.5
+    for dj in range(max(-reach, -j), min(reach, ny - 1 - j) + 1):
+        for di in range(max(-reach, -i), min(reach, nx - 1 - i) + 1):
+            if dj * dj + di * di <= limit:
+                grown[j + dj, i + di] |= value

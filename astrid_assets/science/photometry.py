@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -81,21 +82,21 @@ class _Seen:
     """What a subtracted image shows, told from itself alone: a stored one gives the same as a new one."""
 
     image: MaskedImage
-    rms: np.ndarray
-    """Noise of each pixel, photon noise included."""
-
-    blank: np.ndarray
-    """Where there is only sky."""
-
-    @classmethod
-    def of(cls, image: MaskedImage) -> _Seen:
-        """Look at an image without sky."""
-        rms = np.sqrt(image.variance)
-        return cls(image, rms, ~(find_source_pixels(image.data, rms, image.bad) | image.bad))
+    """Without its sky."""
 
     @property
     def data(self) -> np.ndarray:
         return self.image.data
+
+    @cached_property
+    def rms(self) -> np.ndarray:
+        """Noise of each pixel, photon noise included."""
+        return np.sqrt(self.image.variance)
+
+    @cached_property
+    def blank(self) -> np.ndarray:
+        """Where there is only sky."""
+        return ~(find_source_pixels(self.data, self.rms, self.image.bad) | self.image.bad)
 
 
 def normalize(
@@ -163,10 +164,10 @@ def normalize(
     psf_r = _psf(reference, found, found.near_reference, psf_order, prefer_given_psf)
     science, reference = _without_spikes(science, psf_s), _without_spikes(reference, psf_r)
     if cosmic_rays:
-        science = _without_cosmic_rays(science, _Seen.of(reference.image), psf_s)
+        science = _without_cosmic_rays(science, _Seen(reference.image), psf_s)
     comparison = _compare(science.image.replace(psf=psf_s), reference.image.replace(psf=psf_r), found)
     normalization = _match(pair, science, reference, comparison, flux_ratio)
-    trails = find_trails(*_residual(reference, _Seen.of(science.image), 1.0 / normalization.flux_ratio))
+    trails = find_trails(*_residual(reference, science, 1.0 / normalization.flux_ratio))
     reference = reference.marked(trails, "STREAK")
     noise = _pair_noise(science, reference, normalization.flux_ratio)
     shares = dict(zip(("science_static_share", "reference_static_share"), noise.static_shares, strict=True))
@@ -184,13 +185,13 @@ def _normalize_again(
     """Normalize a copy of a science image with what was measured on the image itself."""
     science = _without_spikes(_subtract(pair.science, background_box), known.science.psf)
     if cosmic_rays:
-        science = _without_cosmic_rays(science, _Seen.of(known.reference), known.science.psf)
+        science = _without_cosmic_rays(science, _Seen(known.reference), known.science.psf)
     return _completed(pair, science, known, background_box)
 
 
 def _completed(pair: AlignedPair, science: _Side, known: AlignedPair, box: int) -> AlignedPair:
     """Finish the science image of a pair whose parameters and reference are known."""
-    normalization, seen = known.normalization, _Seen.of(known.reference)
+    normalization, seen = known.normalization, _Seen(known.reference)
     science = _without_faults(science, seen, normalization.flux_ratio)
     science = _levelled(science, seen, known, box)
     noise = PairNoise((known.science.noise_correlation, None), (normalization.science_static_share, 0.0))
@@ -334,13 +335,19 @@ def _psf(
     if given is not None and (prefer_given or len(x) < MIN_STARS[1]):
         return given
     try:
-        return measure_psf(
+        measured = measure_psf(
             side.data, side.image.variance, side.image.bad, x, y, neighbours=neighbours, max_order=order
         )
     except PsfError:
         if given is None:
             raise
         return given
+    # what is wider than the PSF that came with the image are galaxies
+    return given if given is not None and measured.fwhm > WIDER * given.fwhm else measured
+
+
+WIDER = 1.15
+"""Ratio of FWHM from which the sources of an image are no stars: seeing is known better than that."""
 
 
 def _common_sources(science: _Side, reference: _Side) -> _Common:
@@ -374,7 +381,7 @@ def _common_sources(science: _Side, reference: _Side) -> _Common:
     return _Common(theirs.x[common], theirs.y[common], star[common], near_science, near_reference)
 
 
-MAX_SOURCES = 1500
+MAX_SOURCES = 1000
 """Sources of an image that are measured, the brightest."""
 
 MAX_COMPARED = 150
@@ -443,13 +450,13 @@ def _without_spikes(side: _Side, psf: Psf) -> _Side:
     return side.marked(spikes & ~cores, "SPIKE")
 
 
-def _residual(one: _Side, other: _Seen, ratio: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _residual(one: _Side, other: _Side | _Seen, ratio: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what one image shows beyond the other, its noise, and the pixels where that says nothing.
 
     The PSFs are not matched here: whatever the other image shows leaves rings.
     """
     residual = one.data - np.float32(ratio) * other.data
-    rms = np.hypot(one.rms, np.float32(ratio) * other.rms)
+    rms = np.sqrt(np.square(one.rms) + np.square(np.float32(ratio) * other.rms))
     return residual, rms, one.image.bad | ~other.blank
 
 
@@ -474,6 +481,7 @@ def _levelled(science: _Side, reference: _Seen, known: AlignedPair, box: int) ->
         hidden = science.image.bad | reference.image.bad
         ours = _crossed(fill_bad(ours, hidden), known.reference.psf)
         theirs = _crossed(fill_bad(theirs, hidden), known.science.psf)
+        box //= 2  # what moonlight and haloes leave there is rough
     level = mean_level(ours - np.float32(known.normalization.flux_ratio) * theirs, hidden, box=box)
     return replace(science, image=science.image.replace(data=science.data - level))
 
@@ -512,7 +520,8 @@ def _with_noise(side: _Side, noise: PairNoise, which: int) -> MaskedImage:
     """Return an image (0: science, 1: reference) with its noise, less the static light in that of its sky."""
     variance = side.image.variance
     if noise.static_shares[which]:
-        variance = variance - np.float32(noise.static_shares[which]) * side.rms**2
+        # a stated variance may be less than that of the sky around it
+        variance = variance - np.float32(noise.static_shares[which]) * np.minimum(variance, side.rms**2)
     return side.image.replace(variance=variance, noise_correlation=noise.correlations[which])
 
 

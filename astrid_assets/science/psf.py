@@ -43,9 +43,9 @@ SAMPLES_ACROSS = 4.5
 MAX_OVERSAMPLING = 3
 """Most samples in a pixel; at a FWHM of 1.5 pixels the splines are good to 0.3 %."""
 
-SIZE = (14.0, 31, 71)
+SIZE = (17.0, 41, 81)
 """Side of a stamp in units of the FWHM, and its limits in pixels. Beyond it a Moffat profile (beta 3) holds
-3e-4 of the light."""
+1.5e-4 of the light."""
 
 WIDTHS = np.geomspace(0.5, 9.0, 8)
 """Widths of the Gaussians of the profile in units of that of the core; apart by 1.5, they follow a Moffat
@@ -122,7 +122,7 @@ def measure_psf(
         that are not the star itself take no part.
 
     size
-        Odd side of the stamps; 14 times the FWHM, between 31 and 71, by default.
+        Odd side of the stamps; 17 times the FWHM, between 41 and 81, by default.
 
     max_order
         Highest order of the polynomial; it drops where there are too few stars.

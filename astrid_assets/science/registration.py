@@ -147,6 +147,7 @@ def align(
         warped = reference.replace(wcs=science.wcs)
     else:
         warped = _placed(science, reference, registration)
+        registration = replace(registration, resampled=True)
     overlap = _overlap(science, warped)
     _require_overlap(overlap, min_overlap)
     return AlignedPair(science, warped, registration, overlap)

@@ -762,7 +762,7 @@ def summarize(rows: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, Any]
 
 
 def _bias(flux: np.ndarray, r: dict[str, np.ndarray], use: np.ndarray) -> tuple[float, float]:
-    """Return the weighted mean of F / F_true - 1, and its error: from the scatter, at least what is expected."""
+    """Return the weighted mean of F / F_true - 1 and its error: from the scatter, at least as expected."""
     relative = (flux / r["truth"] - 1.0)[use]
     weight = 1.0 / (r["snr"][use] ** -2 + (r["star_error"] / r["truth"])[use] ** 2)
     mean = (weight * relative).sum() / weight.sum()
