@@ -34,7 +34,7 @@ MARGIN = 16
 BETA = 3.0
 """Exponent of the Moffat profiles."""
 
-_GALAXY_RINGS, _GALAXY_ANGLES = 8, 8
+_GALAXY_RINGS, _GALAXY_ANGLES = 10, 14
 
 
 @dataclass(frozen=True)
@@ -389,7 +389,7 @@ def _galaxy_points(galaxies: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _sersic_radii(index: float) -> np.ndarray:
-    """Return the radii that hold 1/16, 3/16 ... of the light, in half-light radii."""
+    """Return the radii of the middles of rings of equal light, in half-light radii."""
     from scipy.special import gammaincinv
 
     share = (np.arange(_GALAXY_RINGS) + 0.5) / _GALAXY_RINGS

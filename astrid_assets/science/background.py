@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -128,14 +128,18 @@ def estimate_background(
     if not refine:
         return Background(first.back(), first.rms())
     sources = _source_pixels(data, first, bad)
-    if np.mean(sources[~bad]) > MOST_SOURCES:
+    found = _mean_mesh(data, sources | bad, cell, filter_size, sources)
+    if found is None:
         whole = _mode_mesh(data, bad, cell, filter_size, step=1)
-        return Background(whole.back(), whole.rms(), sources, crowded=True)
-    return _mean_mesh(data, sources | bad, cell, filter_size, sources)
+        found = Background(whole.back(), whole.rms(), sources)
+    return replace(found, crowded=bool(np.mean(sources[~bad]) > MOST_SOURCES))
 
 
 MOST_SOURCES = 0.75
-"""Share of the pixels on sources above which the mode is better than a mean of the few that are left."""
+"""Share of the pixels on sources above which a field is crowded: the rest shows the noise of faint stars."""
+
+FEWEST_PIXELS = 200
+"""Blank pixels of a typical cell below which the mode of all pixels is better than the mean of these."""
 
 CLIP = 3.0
 """Deviations beyond which pixels take no part in the mean of a cell."""
@@ -164,7 +168,8 @@ def mean_level(data: np.ndarray, left_out: np.ndarray, *, box: int = 64, filter_
         As for `estimate_background`.
     """
     cell = max(8, min(box, min(data.shape) // 3))
-    level, _, known = _cells(data, left_out, cell)
+    level, _, count = _cells(data, left_out, cell)
+    known = _is_known(count, cell)
     if not known.any():
         return np.zeros(data.shape, np.float32)
     return _smooth_plane(level, known, filter_size, data.shape)
@@ -248,25 +253,28 @@ def _source_pixels(data: np.ndarray, mesh: _Mesh, bad: np.ndarray) -> np.ndarray
 
 def _mean_mesh(
     data: np.ndarray, left_out: np.ndarray, cell: int, filter_size: int, sources: np.ndarray
-) -> Background:
-    """Return the background from clipped means of cells."""
-    level, noise, known = _cells(data, left_out, cell)
-    if not known.any():
-        whole = _mode_mesh(data, left_out & ~sources, cell, filter_size, step=1)
-        return Background(whole.back(), whole.rms(), sources)
+) -> Background | None:
+    """Return the background from clipped means of cells; None where too little is left."""
+    level, noise, count = _cells(data, left_out, cell)
+    known = _is_known(count, cell)
+    if np.median(count) < min(FEWEST_PIXELS, 0.5 * cell**2) or not known.any():
+        return None
     shape = data.shape
     planes = (_smooth_plane(plane, known, filter_size, shape) for plane in (level, noise / CLIPPED_STD))
     return Background(*planes, sources)
 
 
 def _cells(data: np.ndarray, left_out: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return clipped mean and deviation of each cell, and which cells have pixels enough."""
+    """Return clipped mean and deviation of each cell, and the number of its pixels."""
     from astrid_assets.science.background_kernels import cell_moments
 
     edges = [np.linspace(0, n, max(1, round(n / cell)) + 1).astype(int) for n in data.shape]
-    level, noise, count = cell_moments(data, left_out, *edges, CLIP, 5)
-    area = np.diff(edges[0])[:, None] * np.diff(edges[1])[None, :]
-    return level, noise, count >= np.maximum(16, 0.05 * area)
+    return cell_moments(data, left_out, *edges, CLIP, 5)
+
+
+def _is_known(count: np.ndarray, cell: int) -> np.ndarray:
+    """Return which cells have pixels enough."""
+    return count >= max(16, 0.05 * cell**2)
 
 
 def _smooth_plane(

@@ -8,11 +8,10 @@ import numpy as np
 from scipy import fft
 
 from astrid_assets.images.image import MaskedImage
-from astrid_assets.science.background import Background, robust_std
+from astrid_assets.science.background import Background
 
 __all__ = [
     "PairNoise",
-    "blank_pixels",
     "correlation_of",
     "has_counts",
     "noise_of_pair",
@@ -27,31 +26,7 @@ CORRELATION_RADIUS = 8
 """Largest lag of a measured noise correlation, pixels; resampling kernels reach 4, drizzled noise further."""
 
 
-def blank_pixels(data: np.ndarray, bad: np.ndarray, rms: np.ndarray, *, threshold: float = 3.0) -> np.ndarray:
-    """Return where there is only sky: no source above ``threshold`` sigma after smoothing, and not bad.
-
-    Parameters
-    ----------
-    data
-        Background-subtracted image ``(ny, nx)``.
-
-    bad
-        Boolean image of pixels not to be trusted.
-
-    rms
-        Noise of a blank pixel, same shape.
-    """
-    from scipy.ndimage import gaussian_filter, uniform_filter
-
-    significance = gaussian_filter(np.where(bad, 0, data / rms).astype(np.float32), 2.0, truncate=3.0)
-    source = np.abs(significance) > threshold * robust_std(significance[::3, ::3])
-    # a box sum grows them by three pixels, ten times faster than a dilation
-    return uniform_filter((source | bad).astype(np.float32), 7) < 1e-3
-
-
-def variance_model(
-    data: np.ndarray, background: Background, gain: float | None, *, smooth: np.ndarray | None = None
-) -> np.ndarray:
+def variance_model(data: np.ndarray, background: Background, gain: float | None) -> np.ndarray:
     """Return the variance of each pixel: measured sky noise plus the photon noise of the sources.
 
     A variance that follows the noise of its own pixel biases every significance (0.8 % on blank sky), and
@@ -69,15 +44,11 @@ def variance_model(
 
     gain
         Electrons per count; None leaves the photon noise of sources out.
-
-    smooth
-        Mean of 3 x 3 pixels, where it is known already.
     """
     from astrid_assets.science.background_kernels import box_mean, photon_variance
 
     data, rms = (np.ascontiguousarray(plane, np.float32) for plane in (data, background.rms))
-    if smooth is None:
-        smooth = box_mean(data, ~np.isfinite(data), 1)
+    smooth = box_mean(data, ~np.isfinite(data), 1)
     return photon_variance(data, smooth, rms, gain or 0.0, FAINT, BRIGHT)
 
 

@@ -336,11 +336,6 @@ FLAGGED: dict[str, tuple[Case, tuple[slice, slice], str]] = {
         np.s_[:30, :],
         "REF_NO_DATA",
     ),
-    "half_of_it_constant": (
-        lambda s: (written(s.science, np.s_[:80], 150.0), s.reference),
-        np.s_[:40, :],
-        "NO_DATA BAD",
-    ),
     "saturated_from_just_above_the_sky": (
         lambda s: (written(s.science.replace(saturation=30000.0), np.s_[90:93, 90:93], 31000.0), s.reference),
         np.s_[90:93, 90:93],
