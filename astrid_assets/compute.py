@@ -113,8 +113,12 @@ multiprocessing.util.Finalize(None, shut_down, exitpriority=100)
 
 
 def _call(function: Callable[[Task], Result], task: Task) -> Outcome[Task, Result]:
+    from threadpoolctl import threadpool_limits
+
     try:
-        return Outcome(task, function(task))
+        # as in a worker process: the last bits of a matrix product depend on the number of threads
+        with threadpool_limits(1, user_api="blas"):
+            return Outcome(task, function(task))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this exposure
         return Outcome(task, error=error)
 

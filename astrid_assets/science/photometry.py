@@ -36,7 +36,7 @@ from astrid_assets.science.cosmic_rays import find_cosmic_rays
 from astrid_assets.science.noise import PairNoise, has_counts, noise_of_pair, variance_model
 from astrid_assets.science.psf import MIN_STARS, fit_stars, measure_psf
 from astrid_assets.science.resample import fill_bad
-from astrid_assets.science.stars import find_stars, select_stars
+from astrid_assets.science.stars import find_stars, half_light_radius, select_stars
 from astrid_assets.science.trails import find_trails
 from astrid_assets.science.warp import is_surface_brightness
 
@@ -335,19 +335,17 @@ def _psf(
     if given is not None and (prefer_given or len(x) < MIN_STARS[1]):
         return given
     try:
-        measured = measure_psf(
+        return measure_psf(
             side.data, side.image.variance, side.image.bad, x, y, neighbours=neighbours, max_order=order
         )
     except PsfError:
         if given is None:
             raise
         return given
-    # what is wider than the PSF that came with the image are galaxies
-    return given if given is not None and measured.fwhm > WIDER * given.fwhm else measured
 
 
 WIDER = 1.15
-"""Ratio of FWHM from which the sources of an image are no stars: seeing is known better than that."""
+"""Ratio of half-light radii beyond which sources are no stars, where a PSF came with the image."""
 
 
 def _common_sources(science: _Side, reference: _Side) -> _Common:
@@ -365,7 +363,13 @@ def _common_sources(science: _Side, reference: _Side) -> _Common:
         # in a crowd hardly a star is alone: rather more of them, and less of each
         min_count=MIN_STARS[-1] if crowded else MIN_STARS[0],
     )
-    star[chosen] = True
+    given = reference.image.psf
+    if (
+        given is None
+        or not len(chosen)
+        or np.median(theirs.radius[chosen]) < WIDER * half_light_radius(given)
+    ):
+        star[chosen] = True
     common = np.zeros(len(theirs), bool)
     if len(ours) and len(theirs):
         distance, i = cKDTree(np.c_[ours.x, ours.y]).query(

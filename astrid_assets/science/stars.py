@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import sep
 
-__all__ = ["Sources", "find_sources", "find_stars", "select_stars"]
+from astrid_assets.images.psf import Psf
+
+__all__ = ["Sources", "find_sources", "find_stars", "half_light_radius", "select_stars"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,11 +147,23 @@ def find_stars(
         return _no_sources(), peaks
     clean = np.ascontiguousarray(np.where(bad, 0, data), np.float32)
     x, y = peaks[0][strong], peaks[1][strong]
-    radius, _ = sep.flux_radius(clean, x, y, np.full(len(x), 8.0), 0.5, mask=bad, subpix=5)
+    radius, _ = sep.flux_radius(clean, x, y, np.full(len(x), REACH), 0.5, mask=bad, subpix=5)
     typical = float(np.clip(np.median(radius), 0.8, 10.0))
     moments = window_moments(clean, x, y, 1.5 * typical)
     return _measured(clean, rms, bad, (x, y), radius, typical, _elongation(moments)), peaks
 
+
+def half_light_radius(psf: Psf) -> float:
+    """Return the half-light radius of a PSF in the middle of its image, measured as that of a source."""
+    ny, nx = psf.image_shape
+    stamp = np.ascontiguousarray(psf.at((nx - 1) / 2, (ny - 1) / 2), np.float32)
+    middle = np.array([stamp.shape[0] // 2], float)
+    radius, _ = sep.flux_radius(stamp, middle, middle, np.array([REACH]), 0.5, subpix=5)
+    return float(radius[0])
+
+
+REACH = 8.0
+"""Radius within which the light of a source is counted for its half-light radius, pixels."""
 
 FAINT = 3.75
 """Significance of 3 x 3 pixels down to which peaks count as neighbours of a star."""
