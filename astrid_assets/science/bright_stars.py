@@ -8,9 +8,76 @@ from dataclasses import dataclass
 import numpy as np
 
 from astrid_assets.images.image import MaskedImage
+from astrid_assets.images.psf import Psf
 from astrid_assets.science.background import robust_std
+from astrid_assets.science.psf import StarFits, fit_stars
 
-__all__ = ["find_bleeds", "find_spikes", "groups"]
+__all__ = ["CORE_ERROR", "Core", "find_bleeds", "find_spikes", "groups", "profiles_of_cores"]
+
+# --- saturated cores ----------------------------------------------------------------------------
+
+CORE_ERROR = 0.1
+"""Error of a pixel of a core that was filled in from the profile of the star, relative."""
+
+LEAST_LEFT = 0.4
+"""Share of the pixels within two FWHM that must be left of a star to say how bright it is."""
+
+
+def profiles_of_cores(images: tuple[MaskedImage, ...], bad: np.ndarray, cores: np.ndarray) -> list[Core]:
+    """Return what belongs into saturated cores by the profiles of their stars.
+
+    The profile is as bright, and lies, as what is left of the star says. Only cores that all images of
+    the same sky say enough about are returned: filled in one of them alone they would not subtract.
+
+    Parameters
+    ----------
+    images
+        Background-subtracted images on one grid, with variances and PSFs.
+
+    bad, cores
+        Bad pixels of any of them, and those that are saturated cores.
+    """
+    found = groups(cores)
+    if not found:
+        return []
+    x, y = (np.array([g[axis].mean() for g in found]) for axis in (1, 0))
+    fits = [
+        fit_stars(i.data, i.variance, bad, i.psf, x, y, iterations=5, least_whole=LEAST_LEFT) for i in images
+    ]
+    usable = np.all([f.usable for f in fits], axis=0)
+    return [
+        Core(
+            *found[k],
+            [_profile(image.psf, fit, k, found[k]) for image, fit in zip(images, fits, strict=True)],
+        )
+        for k in np.flatnonzero(usable)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Core:
+    """A saturated core."""
+
+    rows: np.ndarray
+    """Rows of its pixels."""
+
+    columns: np.ndarray
+    """Columns of its pixels."""
+
+    values: list[np.ndarray]
+    """What belongs into them, for each image."""
+
+
+def _profile(psf: Psf, fits: StarFits, k: int, core: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return the profile of a fitted star on pixels; zero beyond its stamp."""
+    ix, iy = int(np.rint(fits.x[k])), int(np.rint(fits.y[k]))
+    stamp = fits.flux[k] * psf.at(fits.x[k], fits.y[k], dx=fits.x[k] - ix, dy=fits.y[k] - iy)
+    places = [at - middle + side // 2 for at, middle, side in zip(core, (iy, ix), stamp.shape, strict=True)]
+    inside = np.all([(p >= 0) & (p < side) for p, side in zip(places, stamp.shape, strict=True)], axis=0)
+    values = np.zeros(len(inside))
+    values[inside] = stamp[places[0][inside], places[1][inside]]
+    return values
+
 
 # --- bleeding charge ----------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from astrid_assets.images.masks import BAD_BITS, HOLLOW_BITS, bits, reference_ma
 from astrid_assets.images.pairs import AlignedPair, Difference, Normalization, difference_parameters
 from astrid_assets.images.psf import Psf, polynomial_terms
 from astrid_assets.science.artifacts import HALO_FRACTION, halo_flux
+from astrid_assets.science.bright_stars import CORE_ERROR, profiles_of_cores
 from astrid_assets.science.noise import CORRELATION_RADIUS, power_spectrum
 from astrid_assets.science.resample import embed, fill_bad
 
@@ -35,7 +36,7 @@ SIDE_STEP = 64
 """Sides of padded tiles are multiples of this: fast transforms."""
 
 FILL_ERROR = 1.0
-"""Error of a filled pixel over its value; the core of a saturated star is up to three times as bright."""
+"""Error of a filled pixel over its value, where the profile of a star does not tell it."""
 
 MOST_VARIANCE = 1e5
 """Largest variance of a filled pixel, in units of that of blank sky: float32 transforms then keep the latter
@@ -212,12 +213,15 @@ class _Inputs:
     @lru_cache(maxsize=1)  # zogy and classic of one pair follow each other
     def of(cls, pair: AlignedPair) -> _Inputs:
         """Fill bad pixels, of either side on both."""
+        if pair.science.variance is None or pair.reference.variance is None:
+            raise ScienceError("an image of the pair has no variance plane: call normalize() first")
         bad = ((pair.science.mask | pair.reference.mask) & HOLLOW_BITS) != 0
+        cores = (pair.science.mask | pair.reference.mask) & bits("SATURATED") != 0
         norm = pair.normalization
+        known = profiles_of_cores((pair.science, pair.reference), bad, cores)
         sides = []
-        for image, rms in ((pair.science, norm.science_sky_rms), (pair.reference, norm.reference_sky_rms)):
-            if image.variance is None:
-                raise ScienceError("an image of the pair has no variance plane: call normalize() first")
+        levels = (norm.science_sky_rms, norm.reference_sky_rms)
+        for k, (image, rms) in enumerate(zip((pair.science, pair.reference), levels, strict=True)):
             usable = image.variance[::7, ::7][~bad[::7, ::7]]
             usable = usable[np.isfinite(usable)]
             typical = float(np.median(usable)) if usable.size else rms**2
@@ -225,8 +229,12 @@ class _Inputs:
             variance = image.variance.copy()
             variance[bad] = typical
             sky = _sky_cells(variance)
-            # what was filled in is as uncertain as it is bright: the cores of saturated stars
-            variance[bad] += np.minimum((FILL_ERROR * filled[bad]) ** 2, MOST_VARIANCE * typical)
+            # what was filled in is as uncertain as it is bright
+            error = FILL_ERROR * filled
+            for core in known:
+                filled[core.rows, core.columns] = core.values[k]
+                error[core.rows, core.columns] = CORE_ERROR * core.values[k]
+            variance[bad] += np.minimum(error[bad] ** 2, MOST_VARIANCE * typical)
             sides.append(_Side(filled, variance, typical, sky))
         fwhm = max(pair.science.psf.fwhm, pair.reference.psf.fwhm)
         return cls(*sides, pair, norm, int(np.clip(np.ceil(REACH * fwhm), *BORDERS)))

@@ -187,6 +187,7 @@ def fit_stars(
     y: np.ndarray,
     *,
     iterations: int = 3,
+    least_whole: float | None = None,
 ) -> StarFits:
     """Fit flux and position of stars with a PSF, by Gauss-Newton steps.
 
@@ -200,13 +201,23 @@ def fit_stars(
 
     x, y
         Starting positions, pixels.
+
+    iterations
+        Number of steps.
+
+    least_whole
+        Share of the pixels of the fitted area that a usable star must have; by default as large as leaves
+        three stars.
     """
     size = min(psf.shape[0], odd_at_least(2.0 * FIT_RADIUS * psf.fwhm + 1.0))
     stars = _Stars.cut(data, variance, bad, np.asarray(x, float), np.asarray(y, float), size)
     grid = _Grid.of(psf).core(size)
     for _ in range(iterations):
         stars.refine(grid)
-    stars.relax()
+    if least_whole is None:
+        stars.relax()
+    else:
+        stars.least_whole = least_whole
     return StarFits(
         stars.flux, stars.flux_error, stars.x, stars.y, stars.position_error, stars.chi2, stars.usable()
     )

@@ -5,10 +5,10 @@ import pytest
 
 from astrid_assets.archives.simulated import dirt, optics
 from astrid_assets.archives.simulated.survey import GAIN, SATURATION
-from astrid_assets.images import MaskedImage, read_image
+from astrid_assets.images import MaskedImage, Psf, read_image
 from astrid_assets.science.artifacts import find_saturation, grown
 from astrid_assets.science.background import estimate_background
-from astrid_assets.science.bright_stars import find_bleeds, find_spikes, groups
+from astrid_assets.science.bright_stars import find_bleeds, find_spikes, groups, profiles_of_cores
 from astrid_assets_tests.science.sky import SKY, draw, expose
 
 SIDE, FWHM = 512, 2.2
@@ -155,3 +155,43 @@ def test_spikes_of_a_real_telescope(real_data):
         )
         assert found[rows, columns].mean() > 0.8
     assert 0.0005 < found.mean() < 0.005
+
+
+def moffat(x, y, fwhm, shape):
+    """A star of unit flux: Moffat profile with beta 3."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    alpha2 = (0.5 * fwhm) ** 2 / (2 ** (1 / 3) - 1)
+    profile = (1 + ((columns - x) ** 2 + (rows - y) ** 2) / alpha2) ** -3.0
+    return profile * 2.0 / (np.pi * alpha2)
+
+
+def clipped(fwhm, places, *, sky_rms=5.0):
+    """Stars that lose what exceeds 50000, what they had, and what is left of them."""
+    rng = np.random.default_rng(3)
+    whole = sum(f * moffat(x, y, fwhm, (120, 200)) for x, y, f in places)
+    data = np.minimum(whole, 5e4) + rng.normal(0, sky_rms, whole.shape)
+    stamp = moffat(20, 20, fwhm, (41, 41))
+    psf = Psf(stamp[None] / stamp.sum(), whole.shape)
+    return whole, MaskedImage(data, variance=np.full(data.shape, sky_rms**2), psf=psf)
+
+
+def test_saturated_cores_are_filled_by_the_profiles_of_their_stars():
+    places = [(30.3, 40.6, 5e5), (80.8, 70.1, 6e5), (140.45, 50.5, 1e6)]
+    sharp, first = clipped(2.4, places)
+    broad, second = clipped(3.1, places)
+    cores = (first.data > 4.9e4) | (second.data > 4.9e4)
+    filled = profiles_of_cores((first, second), cores, cores)
+    assert len(filled) == 3
+    for core in filled:
+        for truth, values in zip((sharp, broad), core.values, strict=True):
+            np.testing.assert_allclose(values, truth[core.rows, core.columns], rtol=0.02)
+
+
+def test_a_core_of_which_too_little_is_left_is_not_filled_on_either_side():
+    places = [(30.3, 40.6, 5e5), (140.45, 50.5, 3e7)]
+    _, first = clipped(2.4, places)
+    _, second = clipped(3.1, places)
+    cores = (first.data > 4.9e4) | (second.data > 4.9e4)
+    (core,) = profiles_of_cores((first, second), cores, cores)
+    assert abs(core.columns.mean() - 30.3) < 1
+    assert not profiles_of_cores((first, second), np.zeros(cores.shape, bool), np.zeros(cores.shape, bool))
