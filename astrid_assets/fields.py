@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 import pydantic
 import yaml
@@ -25,12 +25,19 @@ from astrid_assets.home import dagster_home
 
 __all__ = [
     "FIELD_NAME",
+    "AlertsOptions",
     "Assumptions",
+    "CataloguesOptions",
+    "CrossSurvey",
     "Event",
     "Field",
+    "IrsaZtfOptions",
     "Limits",
     "LocalOptions",
+    "MastOptions",
+    "Ps1Options",
     "SimulatedOptions",
+    "SkyviewOptions",
     "Window",
     "add_field",
     "check_field",
@@ -303,6 +310,102 @@ class SimulatedOptions(_Strict):
         return shape
 
 
+class MastOptions(_Strict):
+    """Options of archive ``mast``."""
+
+    missions: tuple[Literal["HST", "JWST", "TESS", "PS1", "GALEX", "SWIFT"], ...] = pydantic.Field(
+        default=("HST", "JWST", "TESS", "PS1", "GALEX", "SWIFT"), min_length=1
+    )
+    """Collections that are searched."""
+
+    instruments: tuple[str, ...] = ()
+    """Instruments as MAST writes them (``WFC3/UVIS``, ``NIRCAM/IMAGE``); empty takes every one."""
+
+    calib_level_min: int = pydantic.Field(default=2, ge=1, le=4)
+    """Least calibration level: 2 calibrated, 3 combined."""
+
+    search_radius_max: float = pydantic.Field(default=0.5, gt=0, le=1.0)
+    """Largest radius of one query, degrees; a wider field is asked for in several."""
+
+
+class Ps1Options(_Strict):
+    """Options of archive ``ps1``: cutouts of Pan-STARRS images."""
+
+    product: Literal["stack", "warp"] = "stack"
+    """``stack``: the sum of all epochs, a reference; ``warp``: single epochs."""
+
+    size_arcsec: float | None = pydantic.Field(default=None, gt=0, le=1500)
+    """Side of the cutouts, arcsec; None covers the field, at most 6000 pixels of 0.25 arcsec."""
+
+
+class IrsaZtfOptions(_Strict):
+    """Options of archive ``irsa_ztf``: images of the Zwicky Transient Facility."""
+
+    infobits_max: int = pydantic.Field(default=33554431, ge=0)
+    """Largest ``infobits``: the release notes recommend below 2^25."""
+
+    seeing_max: float = pydantic.Field(default=4.0, gt=0)
+    """Worst seeing, arcsec."""
+
+    limiting_magnitude_min: float = pydantic.Field(default=19.0)
+    """Least 5 sigma limit, AB mag."""
+
+    cutouts: bool = True
+    """Whether cutouts of the field are fetched rather than whole quadrants."""
+
+    cutout_arcmin: float | None = pydantic.Field(default=None, gt=0)
+    """Side of the cutouts, arcmin; None takes twice the radius of the field."""
+
+    with_difference: bool = False
+    """Whether IRSA's own difference image is fetched as well, to compare with."""
+
+
+class SkyviewOptions(_Strict):
+    """Options of archive ``skyview``: the field as other surveys saw it."""
+
+    surveys: tuple[str, ...] = (
+        "DSS2 Blue",
+        "DSS2 Red",
+        "DSS2 IR",
+        "SDSSg",
+        "SDSSr",
+        "SDSSi",
+        "GALEX Near UV",
+        "GALEX Far UV",
+        "2MASS-J",
+        "2MASS-H",
+        "2MASS-K",
+        "WISE 3.4",
+        "WISE 4.6",
+        "WISE 12",
+        "WISE 22",
+    )
+    """Surveys as SkyView spells them."""
+
+
+class AlertsOptions(_Strict):
+    """Options of archive ``alerts``: public alerts of ZTF."""
+
+    source: Literal["nightly", "alerce", "fink", "kowalski", "lasair"] = "fink"
+    """Where packets come from: the nightly tar archives (large), or a broker."""
+
+
+class CataloguesOptions(_Strict):
+    """Options of archive ``catalogues``."""
+
+    names: tuple[Literal["gaia", "ps1", "vsx", "sdss", "ned", "simbad", "skybot", "tns", "bts"], ...] = (
+        pydantic.Field(default=("gaia", "vsx", "ned", "skybot", "bts"), min_length=1)
+    )
+    """Catalogues that are asked."""
+
+
+class CrossSurvey(_Strict):
+    """References of another survey, which nothing but this option allows."""
+
+    references: tuple[str, ...] = pydantic.Field(min_length=1)
+    """Survey profiles whose images may be references of any other survey of the field."""
+
+
 class Field(_Strict):
     """A piece of sky and what to do with it."""
 
@@ -351,6 +454,27 @@ class Field(_Strict):
     simulated: SimulatedOptions | None = None
     """Options of archive ``simulated``; always set where the field uses it."""
 
+    mast: MastOptions | None = None
+    """Options of archive ``mast``; always set where the field uses it, as those of the next five."""
+
+    ps1: Ps1Options | None = None
+    """Options of archive ``ps1``."""
+
+    irsa_ztf: IrsaZtfOptions | None = None
+    """Options of archive ``irsa_ztf``."""
+
+    skyview: SkyviewOptions | None = None
+    """Options of archive ``skyview``."""
+
+    alerts: AlertsOptions | None = None
+    """Options of archive ``alerts``."""
+
+    catalogues: CataloguesOptions | None = None
+    """Options of archive ``catalogues``."""
+
+    cross_survey: CrossSurvey | None = None
+    """References of another survey than the science exposures; None allows none."""
+
     processing: dict[str, dict[str, Any]] = {}
     """Options of the assets for this field alone, by asset."""
 
@@ -396,14 +520,15 @@ class Field(_Strict):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _default_simulation(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and "simulated" in (values.get("archives") or ()):
-            return {"simulated": SimulatedOptions(), **values}
-        return values
+    def _default_options(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        named = values.get("archives") or ()
+        return {**{name: {} for name in _DEFAULTED if name in named}, **values}
 
     @pydantic.model_validator(mode="after")
     def _no_option_without_effect(self) -> Field:
-        for archive in ("local", "simulated"):
+        for archive in ("local", *_DEFAULTED):
             if getattr(self, archive) is not None and archive not in self.archives:
                 _refuse(archive, f"has no effect: the field does not use archive {archive!r}")
         if "local" in self.archives and self.local is None:
@@ -414,6 +539,10 @@ class Field(_Strict):
         if self.event is not None and "guard_days" in self.model_fields_set:
             _refuse("guard_days", "has no effect beside an event; set event.guard_days")
         return self
+
+
+_DEFAULTED = ("simulated", "mast", "ps1", "irsa_ztf", "skyview", "alerts", "catalogues")
+"""Archives whose options have defaults that work."""
 
 
 def _refuse(option: str, reason: str) -> NoReturn:
@@ -560,6 +689,13 @@ _BLOCKS: dict[tuple[str | int, ...], type[pydantic.BaseModel]] = {
     ("local",): LocalOptions,
     ("local", "assume"): Assumptions,
     ("simulated",): SimulatedOptions,
+    ("mast",): MastOptions,
+    ("ps1",): Ps1Options,
+    ("irsa_ztf",): IrsaZtfOptions,
+    ("skyview",): SkyviewOptions,
+    ("alerts",): AlertsOptions,
+    ("catalogues",): CataloguesOptions,
+    ("cross_survey",): CrossSurvey,
 }
 
 

@@ -30,8 +30,8 @@ __all__ = [
     "Offer",
 ]
 
-ARCHIVE_NAMES = ("simulated", "local", "mast", "ps1", "skyview", "irsa_ztf")
-"""Closed vocabulary of archives; a field may name one that is not built yet."""
+ARCHIVE_NAMES = ("simulated", "local", "mast", "ps1", "skyview", "irsa_ztf", "alerts", "catalogues")
+"""Closed vocabulary of archives."""
 
 
 @dataclass(frozen=True)
