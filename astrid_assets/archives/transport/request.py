@@ -59,7 +59,8 @@ class Request:
     """Headers that belong to the question."""
 
     secret: frozenset[str] = frozenset()
-    """Names of parameters and headers that are never logged, stored, or part of the key."""
+    """Names of parameters, headers and entries of the JSON body that are never logged, stored, or part of
+    the key."""
 
     volatile: frozenset[str] = frozenset()
     """Names of parameters that mean nothing (cache breakers); not part of the key."""
@@ -78,19 +79,24 @@ class Request:
     @property
     def key(self) -> str:
         """SHA-256 of what is asked: the same live, on loopback and in a recording."""
-        hidden = self.secret | self.volatile
+        hidden = {name.lower() for name in self.secret | self.volatile}
         uploads = {name: hashlib.sha256(data).hexdigest() for name, data in (self.upload or {}).items()}
         parts = [
             self.method,
             self.service,
             self.path,
-            sorted(p for p in self.query if p[0] not in hidden),
-            sorted(p for p in self.form or () if p[0] not in hidden),
-            self.json,
+            sorted(p for p in self.query if p[0].lower() not in hidden),
+            sorted(p for p in self.form or () if p[0].lower() not in hidden),
+            self._json_without(hidden),
             sorted(uploads.items()),
-            sorted((name.lower(), value) for name, value in self.headers if name not in hidden),
+            sorted((name.lower(), value) for name, value in self.headers if name.lower() not in hidden),
         ]
         return hashlib.sha256(json_text.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _json_without(self, hidden: set[str]) -> Any:
+        if not isinstance(self.json, dict):
+            return self.json
+        return {name: value for name, value in self.json.items() if name.lower() not in hidden}
 
     @property
     def target(self) -> str:
@@ -100,7 +106,8 @@ class Request:
     @property
     def shown(self) -> str:
         """The request on one line, for messages and logs, without secrets."""
-        known = [(name, "***" if name in self.secret else value) for name, value in self.query]
+        hidden = {name.lower() for name in self.secret}
+        known = [(name, "***" if name.lower() in hidden else value) for name, value in self.query]
         text = f"{self.service} {self.method} {self.path}"
         return text + (f"?{urlencode(known, quote_via=quote, safe='*')}" if known else "")
 
