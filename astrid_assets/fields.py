@@ -429,6 +429,16 @@ class SkyviewOptions(_Strict):
     )
     """Surveys as SkyView spells them."""
 
+    @pydantic.field_validator("surveys")
+    @classmethod
+    def _known_surveys(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from astrid_assets.archives.skyview import SURVEYS
+
+        if unknown := [name for name in names if name not in SURVEYS]:
+            msg = f"{unknown[0]!r} is no survey of SkyView; there are {', '.join(SURVEYS)}"
+            raise ValueError(msg)
+        return names
+
 
 class AlertsOptions(_Strict):
     """Options of archive ``alerts``: public alerts of ZTF."""
@@ -770,15 +780,21 @@ def add_fields(
         raise ConfigurationError(msg)
     above = "".join(f"# {line}\n" for line in comment.splitlines())
     plain = {name: dict(options) for name, options in blocks.items()}
-    # the dumper in C writes thousands of fields in a second
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    block = above + yaml.dump(plain, Dumper=dumper, sort_keys=False, default_flow_style=None)
+    block = above + yaml.dump(plain, Dumper=_Dumper, sort_keys=False, default_flow_style=None)
     text = f"{before.rstrip()}\n\n{block}" if before.strip() else block
     fields = parse_fields(text, path=file)
     part = file.with_name(f".{file.name}.{os.getpid()}")
     part.write_text(text)
     part.replace(file)
     return {name: fields[name] for name in blocks}
+
+
+# the dumper in C writes thousands of fields in a second
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes every value where it belongs, never a reference to an equal one."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
 
 
 def galactic_latitude(ra: float, dec: float) -> float:

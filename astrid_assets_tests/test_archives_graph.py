@@ -132,7 +132,7 @@ def test_a_field_runs_to_its_report(graph: Graph, name: str):
 
 
 def test_what_stands_beside_the_images(graph: Graph):
-    """Cutouts of other surveys, catalogues and alerts of the same sky; a survey that was not there says so."""
+    """Cutouts of other surveys, catalogues and alerts of the same sky."""
     cutouts = graph.store.manifest("survey_cutouts", "ztf").to_pylist()
     assert {r["survey"] for r in cutouts} == {"DSS2 Red", "WISE 3.4"}
     assert {r["state"] for r in cutouts} <= {"ok", "empty"}

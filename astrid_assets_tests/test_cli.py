@@ -169,8 +169,10 @@ def test_plan_forecasts_without_a_download(astrid, registry, tmp_path):
     assert not (tmp_path / "dagster_home" / "data").exists()
 
 
-def test_a_folder_that_is_not_there_is_an_error_at_once(astrid, registry, tmp_path):
+def test_a_folder_that_is_not_there_is_an_error_at_once(astrid, registry, tmp_path, monkeypatch):
     """Waiting does not bring it back: no retries, status 1."""
+    # workers that an earlier test has started know its registry only
+    monkeypatch.setenv("ASTRID_WORKERS", "1")
     lost = tmp_path / "lost"
     registry.write_text(
         f"{{own: {{ra: 1.0, dec: 1.0, radius: 0.1, archives: [local], local: {{folder: {lost}}}}}}}"

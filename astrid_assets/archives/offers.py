@@ -114,7 +114,7 @@ def questions_of(sky_field: Field, *, asset: str, exposures: Sequence[Row]) -> l
         ``survey_cutouts``, ``known_objects`` or ``ztf_alerts``.
 
     exposures
-        Science exposures: ``exposure_id``, ``mjd_mid``, ``footprint``.
+        Science exposures: ``exposure_id``, ``mjd_mid``, ``footprint``, ``survey``.
     """
     capability, ask = {
         "survey_cutouts": (CutoutArchive, cutout_questions),
@@ -176,12 +176,13 @@ def _for_exposure(archive: str, offer: Offer, sky_field: Field, row: Row) -> Que
     """Return the question about one exposure at its middle."""
     name = f"{row['exposure_id']}_{offer.name}"
     if not row.get("footprint"):
-        cone = Cone(sky_field.ra, sky_field.dec, sky_field.radius, row["mjd_mid"])
+        cone = Cone(sky_field.ra, sky_field.dec, sky_field.radius, row["mjd_mid"], row.get("survey"))
         return Question(name, archive, offer, cone, row["exposure_id"])
     corners = _corners(row)
     ra, dec = (round(value, 6) for value in centre(corners))
     radius = round(enclosing_radius(ra, dec, [corners]) + _MARGIN, 4)
-    return Question(name, archive, offer, Cone(ra, dec, radius, row["mjd_mid"]), row["exposure_id"])
+    cone = Cone(ra, dec, radius, row["mjd_mid"], row.get("survey"))
+    return Question(name, archive, offer, cone, row["exposure_id"])
 
 
 def _corners(row: Row) -> list[tuple[float, float]]:

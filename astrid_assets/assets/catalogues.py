@@ -143,7 +143,7 @@ def _exposures(observations: pa.Table, sky_field: Field) -> list[Row]:
     """Return what is asked about the science exposures that are worked on."""
     rows = [r for r in observations.to_pylist() if r["status"] == "selected" and r["role"] == "science"]
     wanted = [r for r in rows if r["archive"] in sky_field.archives and not r["deferred"]]
-    return [{name: r[name] for name in ("exposure_id", "mjd_mid", "footprint")} for r in wanted]
+    return [{name: r[name] for name in ("exposure_id", "survey", "mjd_mid", "footprint")} for r in wanted]
 
 
 def _answers(job: Job, asset: str, exposures: Sequence[Row]) -> Report:

@@ -95,6 +95,7 @@ class AlertsResource(ArchiveResource):
         "fink",
         "kowalski",
         "lasair",
+        "lasair_stamps",
     )
 
 
@@ -107,6 +108,7 @@ class CataloguesResource(ArchiveResource):
         "xmatch",
         "simbad",
         "ned",
+        "sdss",
         "skybot",
         "tns",
         "bts",

@@ -102,7 +102,7 @@ class Psf:
         """Shape ``(ny, nx)`` of a stamp in pixels."""
         return tuple((side - 1) // self.oversampling + 1 for side in self.basis.shape[1:])
 
-    @property
+    @cached_property
     def fwhm(self) -> float:
         """Full width at half maximum at the centre of the image, in pixels."""
         ny, nx = self.image_shape

@@ -148,12 +148,19 @@ def read_catalogue(text: str, *, path: str | Path = "catalogue") -> Catalogue:
 
 
 def _is_header(columns: Sequence[str]) -> bool:
-    return all(set(COLUMNS[what]) & set(columns) for what in ("name", "ra", "dec"))
+    names = {_plain(column) for column in columns}
+    return all(set(COLUMNS[what]) & names for what in ("name", "ra", "dec"))
+
+
+def _plain(column: str) -> str:
+    """Return the name of a column as `COLUMNS` has it: ``Discovery Date (UT)`` is ``discovery_date``."""
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"\(.*?\)", "", column)).strip("_")
 
 
 def _cell(row: Line, what: str) -> str | None:
     """Return the first cell of a row that is not blank among the columns that mean the same."""
-    cells = (row.cells[column].strip() for column in COLUMNS[what] if column in row.cells)
+    known = {_plain(column): text.strip() for column, text in row.cells.items()}
+    cells = (known[column] for column in COLUMNS[what] if column in known)
     return next((cell for cell in cells if cell.lower() not in _BLANK), None)
 
 

@@ -25,7 +25,9 @@ MIN_STARS = (3, 12, 25)
 """Stars needed for a PSF of order 0, 1, 2: four for each term, three at least; the priors bear so few."""
 
 MODEL_ERROR = 0.01
-"""Error of the empirical PSF relative to its value, as far as the weights of the stars go."""
+"""Error of the empirical PSF relative to its largest value within a pixel, as far as the weights of the stars
+go: where an undersampled image was resampled, a core rings on in its wings by more than those have of light.
+"""
 
 DEVIATION = (0.1, 0.05)
 """Expected departure of a sample from the elliptical profile, relative to its surroundings: of the mean,
@@ -225,6 +227,17 @@ def fit_stars(
 
 FIT_RADIUS = 2.0
 """Radius of the area that flux and position of a star are fitted on, FWHM; holds 97 % of a seeing profile."""
+
+
+def _largest_near(stamps: np.ndarray) -> np.ndarray:
+    """Return the largest value among a pixel and its neighbours, of stamps ``(n, ny, nx)``."""
+    for axis in (-2, -1):
+        lines = np.moveaxis(stamps, axis, 0)
+        largest = lines.copy()
+        np.maximum(largest[1:], lines[:-1], out=largest[1:])
+        np.maximum(largest[:-1], lines[1:], out=largest[:-1])
+        stamps = np.moveaxis(largest, 0, axis)
+    return stamps
 
 
 def _rough_fwhm(data: np.ndarray, bad: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
@@ -661,7 +674,7 @@ class _Stars:
         expected = flux * model[keep]
         variance = 1.0 / np.where(weight > 0, weight, 1.0)
         outlier = np.abs(data - expected) > 5.0 * np.sqrt(variance) + 0.1 * np.abs(expected)
-        precision = 1.0 / (variance / flux**2 + (MODEL_ERROR * model[keep]) ** 2)
+        precision = 1.0 / (variance / flux**2 + (MODEL_ERROR * _largest_near(model[keep])) ** 2)
         return data / flux, np.where((weight > 0) & ~outlier, precision, 0.0)
 
     def refine(self, grid: _Grid) -> None:
@@ -676,7 +689,7 @@ class _Stars:
         model, slope_x, slope_y = grid.core(size).models(self)
         flux = self.flux[:, None, None]
         variance = 1.0 / np.where(given > 0, given, 1.0)
-        weight = area * (given > 0) / (variance + (MODEL_ERROR * flux * model) ** 2)
+        weight = area * (given > 0) / (variance + (MODEL_ERROR * flux * _largest_near(model)) ** 2)
         parts = np.stack([model, flux * slope_x, flux * slope_y], axis=1)
         residual = data - flux * model
         n, area = len(parts), size * size

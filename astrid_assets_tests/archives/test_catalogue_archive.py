@@ -18,7 +18,7 @@ from astropy.time import Time
 from requests.adapters import HTTPAdapter
 
 from astrid_assets.archives.catalogues import PARSERS, known_schema
-from astrid_assets.archives.catalogues.archive import CataloguesArchive, observatory_of
+from astrid_assets.archives.catalogues.archive import CataloguesArchive
 from astrid_assets.archives.catalogues.cones import ask_whole, is_pack, pack
 from astrid_assets.archives.catalogues.galaxies import sdss_request
 from astrid_assets.archives.catalogues.panstarrs import ps1_request
@@ -238,12 +238,12 @@ def test_the_tables_of_transients_hold_the_configured_fields(tmp_path: Path, mon
         assert rows_of(standin, tmp_path, "tns") == truth_of("tns")
 
 
-def test_the_observatory_is_that_of_the_exposures():
-    assert observatory_of(field_of("skybot")) == "I41"
-    assert observatory_of(field_of("skybot", archives="ps1, catalogues")) == "F51"
-    assert observatory_of(field_of("skybot", archives="irsa_ztf, ps1, catalogues")) == "500"
-    tess = field_of("skybot", archives="mast, catalogues", more="  mast: {missions: [TESS]}")
-    assert observatory_of(tess) == "C57"
+@pytest.mark.parametrize(("survey", "code"), [("ztf", "I41"), ("tess", "C57"), (None, "500")])
+def test_bodies_are_seen_from_the_observatory_of_the_exposure(
+    services: StandIn, tmp_path: Path, survey: str | None, code: str
+):
+    rows_of(services, tmp_path, "skybot", Cone(150.0, 12.0, 0.2, EPOCH, survey))
+    assert f"&-loc={code}&" in services.arrivals[-1].target
 
 
 # --- faults ----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ whole sky and have their other rows cut out.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import floor
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from astrid_assets.archives.transport import Transport
     from astrid_assets.fields import Field
 
-__all__ = ["CataloguesArchive", "observatory_of"]
+__all__ = ["CataloguesArchive"]
 
 _MONTH = 30
 """Days after which a catalogue that grows slowly is asked again; as long as its answers are kept."""
@@ -151,8 +151,11 @@ class CataloguesArchive:
         today = now_mjd()
         return [_offer(name, today) for name in sky_field.catalogues.names]
 
-    def catalogue(self, offer: Offer, sky_field: Field, cone: Cone) -> bytes:
+    def catalogue(self, offer: Offer, sky_field: Field, cone: Cone) -> bytes:  # noqa: ARG002 -- protocol
         """Return what a catalogue knows about a circle.
+
+        Bodies of the solar system are seen from the observatory of the cone's survey; from the centre of
+        the Earth where the survey has several sites or none with a code.
 
         Raises
         ------
@@ -171,7 +174,7 @@ class CataloguesArchive:
         if offer.format == "bts":
             return cut_bts(self._ask(bts_request(), parse_bts), cone)
         if offer.format == "skybot":
-            build = partial(skybot_request, observatory=observatory_of(sky_field))
+            build = partial(skybot_request, observatory=OBSERVATORIES.get(cone.survey or "", GEOCENTRE))
             count = partial(count_rows, service="SkyBoT")
             return self._whole(_Asking(build, count, largest=SKYBOT_RADIUS), cone)
         return self._whole(_ASKING[offer.format], cone)
@@ -196,31 +199,3 @@ def _offer(name: str, today: float) -> Offer:
     grows = isinstance(known.release, int)
     revision = str(floor(today / known.release)) if grows else str(known.release)
     return Offer(known.offer, known.title, name, revision, moving=known.moving)
-
-
-def observatory_of(sky_field: Field) -> str:
-    """Return the code of the observatory whose exposures a field has.
-
-    The geocentre where a field has exposures of several, or of one without a code: bodies of the main
-    belt are then up to 9 arcsec off, and may be missed.
-    """
-    surveys = _surveys(sky_field)
-    codes = {OBSERVATORIES.get(survey, GEOCENTRE) for survey in surveys}
-    return codes.pop() if len(codes) == 1 else GEOCENTRE
-
-
-def _surveys(sky_field: Field) -> set[str]:
-    """Return the surveys whose images the archives of a field have."""
-    missions = sky_field.mast.missions if "mast" in sky_field.archives and sky_field.mast else ()
-    of_archive: dict[str, Sequence[str]] = {
-        "simulated": ("ztf",),
-        "irsa_ztf": ("ztf",),
-        "ps1": ("ps1",),
-        "local": (sky_field.local.survey or "",) if sky_field.local else (),
-        "mast": [_MISSIONS.get(mission, mission) for mission in missions],
-    }
-    return {survey for name in sky_field.archives for survey in of_archive.get(name, ())}
-
-
-_MISSIONS = {"HST": "hst", "JWST": "jwst-nircam", "TESS": "tess", "PS1": "ps1"}
-"""Survey of each mission at MAST that has a code; the others are asked for from the geocentre."""

@@ -11,7 +11,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import asin, atan2, cos, degrees, pi, radians, sin
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,7 @@ def covering(cone: Cone) -> list[Cone]:
     half = 0.5 * cone.radius * _OVERLAP
     away = 0.75**0.5 * cone.radius
     centres = [(cone.ra, cone.dec), *(_offset(cone, away, k * pi / 3.0) for k in range(6))]
-    return [Cone(round(ra, 8), round(dec, 8), half, cone.mjd) for ra, dec in centres]
+    return [replace(cone, ra=round(ra, 8), dec=round(dec, 8), radius=half) for ra, dec in centres]
 
 
 def _offset(cone: Cone, distance: float, angle: float) -> tuple[float, float]:
