@@ -136,7 +136,7 @@ def _write_fits(source: Any, out: Store) -> list[str]:
     from astrid_assets.training.fits_export import write_split_fits
 
     with (source / "catalog.parquet").open("rb") as stream:
-        table = pq.read_table(stream)
+        table = pq.read_table(stream, use_threads=False)
     for split in _SPLITS:
         rows = table.filter(pc.equal(table["split"], split))
         with (

@@ -178,7 +178,8 @@ class Store:
         import pyarrow.parquet as pq
 
         with self.path(path).open("rb") as stream:
-            return pq.read_table(io.BytesIO(stream.read()))
+            # threads of pyarrow 26 that are still there at the end of a process abort it now and then
+            return pq.read_table(io.BytesIO(stream.read()), use_threads=False)
 
     def manifest(self, asset: str, sky_field: str) -> pa.Table | None:
         """Return the manifest of an asset and field as last written, or None."""

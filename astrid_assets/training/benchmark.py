@@ -72,7 +72,7 @@ def read_labelled_stamps(path: Path) -> LabelledStamps:
 
     names = [f"cutout_{name}" for name in ("science", "template", "difference")]
     try:
-        table = pq.read_table(path, columns=[*names, "label", "label_source", "objectId"])
+        table = pq.read_table(path, columns=[*names, "label", "label_source", "objectId"], use_threads=False)
     except (OSError, ValueError, KeyError) as error:
         msg = f"{path}: no Parquet file of labelled alert stamps ({' '.join(str(error).split())})"
         raise BenchmarkError(msg) from error

@@ -250,7 +250,7 @@ def _catalogue(folder: Path, split: str, labels: Sequence[int]) -> pa.Table:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    table = pq.read_table(folder / "catalog.parquet")
+    table = pq.read_table(folder / "catalog.parquet", use_threads=False)
 
     wanted = pc.is_in(table["label"], value_set=pa.array(labels, pa.int8()))
     return table.filter(pc.and_(pc.equal(table["split"], split), wanted))

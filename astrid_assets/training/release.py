@@ -640,7 +640,7 @@ def release_metrics(folder: Any, *, floor: int) -> dict[str, float]:
     import pyarrow.parquet as pq
 
     with (folder / "catalog.parquet").open("rb") as stream:
-        table = pq.read_table(stream, columns=["split", "label", "label_source"])
+        table = pq.read_table(stream, columns=["split", "label", "label_source"], use_threads=False)
     labels, splits = table["label"].to_numpy(), np.array(table["split"].to_pylist())
     leakage = json.loads((folder / "stats.json").read_text())["leakage"]
     counts = {name: int((splits == name).sum()) for name in SPLITS}
