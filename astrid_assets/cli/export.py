@@ -188,7 +188,7 @@ def _field_of(store: Store, candidate_id: str, name: str | None) -> str:
     from astrid_assets.fields import get_field
     from astrid_assets.storage.known import known_fields
 
-    names = [get_field(name).name] if name else list(known_fields(Store()))
+    names = [get_field(name).name] if name else list(known_fields(store))
     found = [one for one in names if _candidate(store, one, candidate_id) is not None]
     if len(found) == 1:
         return found[0]

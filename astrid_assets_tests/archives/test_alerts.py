@@ -33,7 +33,7 @@ BROKEN = 5
 def stamp(image: np.ndarray) -> bytes:
     stream = io.BytesIO()
     fits.PrimaryHDU(image.astype(">f4")).writeto(stream)
-    return gzip.compress(stream.getvalue())
+    return gzip.compress(stream.getvalue(), mtime=0)
 
 
 def record(science: bytes | None = None, **candidate) -> dict:
@@ -159,7 +159,11 @@ def test_a_larger_stamp_is_cropped_about_its_middle():
     assert not mask[0].any()
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"no FITS"), stamp(np.zeros((3, 4, 5)))])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"no FITS", mtime=0), stamp(np.zeros((3, 4, 5)))],
+    ids=["empty", "no gzip", "no FITS", "cube"],
+)
 def test_a_stamp_that_cannot_be_read_is_missing(content: bytes):
     stamps, mask = decode_stamps(packet_of(content))
     assert np.isnan(stamps).all()

@@ -241,7 +241,9 @@ def test_the_tar_of_a_night_is_sifted(tmp_path: Path):
     """Packets in the circle stay as they are; those that cannot be read are reported."""
     inside, outside = (encode_packets([detection(ra=ra)], broker="b") for ra in (47.0, 48.0))
     path = tmp_path / "night.tar.gz"
-    path.write_bytes(gzip.compress(pack([("a.avro", outside), ("b.avro", inside), ("c.avro", b"Obj\x01")])))
+    path.write_bytes(
+        gzip.compress(pack([("a.avro", outside), ("b.avro", inside), ("c.avro", b"Obj\x01")]), mtime=0)
+    )
     found = nightly.packets_within(path, CONE)
     assert found == [("b.avro", inside), ("c.avro", b"Obj\x01")]
     packets = []
@@ -430,7 +432,7 @@ def test_a_real_night_is_the_same_after_the_tar(real_data: Path, tmp_path: Path)
     """Sifting touches no packet."""
     paths = sorted((real_data / "http/ztf_alerts/20231012").glob("*.avro"))
     path = tmp_path / "ztf_public_20231012.tar.gz"
-    path.write_bytes(gzip.compress(pack([(p.name, p.read_bytes()) for p in paths])))
+    path.write_bytes(gzip.compress(pack([(p.name, p.read_bytes()) for p in paths]), mtime=0))
     found = nightly.packets_within(path, Cone(46.0, 9.0, 10.0))
     sums = [hashlib.sha256(content).hexdigest() for _, content in found]
     assert sums == [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths]

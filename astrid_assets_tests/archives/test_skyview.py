@@ -90,7 +90,7 @@ def test_the_default_of_a_field_has_no_unknown_survey():
 
 @pytest.mark.parametrize("name", ["SDSS DR12", "POSS2/UKSTU Red", "dss2 red", "2MASS J"])
 def test_other_spellings_are_refused_before_anybody_is_asked(name: str):
-    with pytest.raises(ConfigurationError, match="is no survey of SkyView"):
+    with pytest.raises(ValueError, match="is no survey of SkyView"):
         field(name)
     with pytest.raises(ConfigurationError):
         skyview.image_request(name, RA, DEC, width=WIDTH, pixels=PIXELS)

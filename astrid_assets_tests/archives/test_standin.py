@@ -331,7 +331,7 @@ def test_faults_of_the_content_are_told_to_the_handler(mode):
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_clipped_cutout_shows_the_same_sky(packed):
     """Fewer columns, the same pixels at the same places."""
-    content = gzip.compress(IMAGE) if packed else IMAGE
+    content = gzip.compress(IMAGE, mtime=0) if packed else IMAGE
     clipped = clip(content, keep=0.5)
     clipped = gzip.decompress(clipped) if packed else clipped
     with fits.open(io.BytesIO(clipped)) as cut, fits.open(io.BytesIO(IMAGE)) as whole:
