@@ -16,6 +16,7 @@ from astrid_assets.assets.differencing import differences  # noqa: E402
 from astrid_assets.assets.injections import injections  # noqa: E402
 from astrid_assets.assets.release import training_release  # noqa: E402
 from astrid_assets.assets.reporting import data_catalog, exploration_notebook, field_report  # noqa: E402
+from astrid_assets.assets.resources import ARCHIVE_RESOURCES  # noqa: E402
 from astrid_assets.assets.training_set import training_set  # noqa: E402
 from astrid_assets.automation.freshness import with_freshness  # noqa: E402
 from astrid_assets.automation.jobs import field_job, release_job  # noqa: E402
@@ -49,7 +50,7 @@ defs = dg.Definitions(
             exploration_notebook,
         ]
     ),
-    resources={"io_manager": table_io_manager, "run_lock": RunLock()},
+    resources={"io_manager": table_io_manager, "run_lock": RunLock(), **ARCHIVE_RESOURCES},
     jobs=[field_job, release_job],
     schedules=[nightly],
     sensors=[field_sync, release_when_quiet, reaper, failures],

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "ArchiveUnavailableError",
     "AstridError",
+    "AuthenticationNeededError",
     "BadAnswerError",
     "BenchmarkError",
     "ConfigurationError",
@@ -42,6 +43,13 @@ class ImageError(AstridError):
 
 class ArchiveUnavailableError(AstridError):
     """An archive did not answer: an outage, to be tried again; never "nothing found"."""
+
+    retry_after: float | None = None
+    """Seconds after which the archive asked to be tried again."""
+
+
+class AuthenticationNeededError(AstridError):
+    """An archive wants a token or an account for this; the message names the variable that is to hold it."""
 
 
 class NoCoverageError(AstridError):

@@ -11,8 +11,10 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NoReturn
 
 import pydantic
 import yaml
@@ -20,24 +22,34 @@ from pydantic_core import PydanticCustomError
 
 from astrid_assets.archives.protocol import ARCHIVE_NAMES
 from astrid_assets.clock import parse_time
+from astrid_assets.documents import Document, describe, validated
 from astrid_assets.errors import ConfigurationError
 from astrid_assets.home import dagster_home
 
 __all__ = [
     "FIELD_NAME",
+    "AlertsOptions",
     "Assumptions",
+    "CataloguesOptions",
+    "CrossSurvey",
     "Event",
     "Field",
+    "IrsaZtfOptions",
     "Limits",
     "LocalOptions",
+    "MastOptions",
+    "Ps1Options",
     "SimulatedOptions",
+    "SkyviewOptions",
     "Window",
     "add_field",
+    "add_fields",
     "check_field",
     "enabled_fields",
     "fields_path",
     "galactic_latitude",
     "get_field",
+    "known_position",
     "load_fields",
     "parse_coordinate",
     "parse_fields",
@@ -46,9 +58,6 @@ __all__ = [
 
 FIELD_NAME = re.compile(r"^[a-z0-9][a-z0-9_.+-]{0,62}$")
 """What a field may be called: it is a partition key and a folder name."""
-
-BUILT_ARCHIVES = ("simulated", "local")
-"""Archives that can be searched; a field of any other is valid, runs nothing and says so."""
 
 LOW_LATITUDE = 10.0
 """Galactic latitude in degrees below which crowding and extinction spoil differencing (user's plan 1.1)."""
@@ -72,6 +81,15 @@ KNOWN_POSITIONS: Mapping[str, tuple[float, float]] = {
 
 # north galactic pole, ICRS degrees (Hipparcos catalogue, ESA SP-1200, section 1.5.3)
 _POLE_RA, _POLE_DEC = 192.85948, 27.12825
+
+DEFAULT = "default"
+"""Key in ``fields.yaml`` of the options of fields that are not in it, but whose name tells their position."""
+
+_J_NAME = re.compile(
+    r"""^j(?P<ra>\d{6}(?:\.\d+)?|\d{4}(?:\.\d+)?)
+        (?P<dec>[+-](?:\d{6}(?:\.\d+)?|\d{4}(?:\.\d+)?))$""",
+    re.VERBOSE,
+)
 
 _SEXAGESIMAL = re.compile(
     r"""^(?P<sign>[+-]?)\s*
@@ -111,6 +129,39 @@ def parse_coordinate(value: float | str, *, hours: bool = False) -> float:
     mark = match["mark"].strip()
     size *= 15.0 if mark == "h" or (hours and mark not in {"d", "°"}) else 1.0
     return -size if match["sign"] == "-" else size
+
+
+def known_position(name: str) -> tuple[float, float] | None:
+    """Return the (ra, dec) that the name of a field tells, ICRS degrees, or None.
+
+    Parameters
+    ----------
+    name
+        A position as in ``j140302.1+542057`` (hours and degrees; seconds may be left out), or a name of
+        `KNOWN_POSITIONS`, written in any case and with or without blanks.
+    """
+    plain = name.lower().replace(" ", "")
+    if plain in KNOWN_POSITIONS:
+        return KNOWN_POSITIONS[plain]
+    match = _J_NAME.match(plain)
+    if match is None:
+        return None
+    try:
+        return _right_ascension(15.0 * _degrees(match["ra"])), _declination(_degrees(match["dec"]))
+    except ValueError:
+        return None
+
+
+def _degrees(digits: str) -> float:
+    """Return whole units from ``[+-]DDMMSS.s`` or ``[+-]DDMM.m``."""
+    sign, digits = (-1.0 if digits[0] == "-" else 1.0), digits.lstrip("+-")
+    whole = digits.split(".")[0]
+    units, minutes = float(digits[:2]), float(digits[2:] if len(whole) == 4 else digits[2:4])
+    seconds = 0.0 if len(whole) == 4 else float(digits[4:])
+    if minutes >= 60 or seconds >= 60:
+        msg = f"{digits!r} has 60 minutes or seconds, or more"
+        raise ValueError(msg)
+    return sign * (units + minutes / 60 + seconds / 3600)
 
 
 def _right_ascension(value: Any) -> float:
@@ -226,6 +277,9 @@ class Limits(_Strict):
     seeing_max_arcsec: float | None = pydantic.Field(default=None, gt=0)
     """Worst seeing (FWHM, arcsec); None takes every seeing."""
 
+    limiting_magnitude_min: float | None = None
+    """Least depth of a science exposure (5 sigma, AB mag); None takes every depth."""
+
 
 class Assumptions(_Strict):
     """What the files of a folder do not say themselves. Never overrides a header."""
@@ -303,6 +357,124 @@ class SimulatedOptions(_Strict):
         return shape
 
 
+class MastOptions(_Strict):
+    """Options of archive ``mast``."""
+
+    missions: tuple[Literal["HST", "JWST", "TESS", "PS1", "GALEX", "SWIFT"], ...] = pydantic.Field(
+        default=("HST", "JWST", "TESS", "PS1", "GALEX", "SWIFT"), min_length=1
+    )
+    """Collections that are searched."""
+
+    instruments: tuple[str, ...] = ()
+    """Instruments as MAST writes them (``WFC3/UVIS``, ``NIRCAM/IMAGE``); empty takes every one."""
+
+    calib_level_min: int = pydantic.Field(default=2, ge=1, le=4)
+    """Least calibration level: 2 calibrated, 3 combined."""
+
+    search_radius_max: float = pydantic.Field(default=0.5, gt=0, le=1.0)
+    """Largest radius of one query, degrees; a wider field is asked for in several."""
+
+
+class Ps1Options(_Strict):
+    """Options of archive ``ps1``: cutouts of Pan-STARRS images."""
+
+    product: Literal["stack", "warp"] = "stack"
+    """``stack``: the sum of all epochs, a reference; ``warp``: single epochs."""
+
+    size_arcsec: float | None = pydantic.Field(default=None, gt=0, le=1500)
+    """Side of the cutouts, arcsec; None covers the field, at most 6000 pixels of 0.25 arcsec."""
+
+
+class IrsaZtfOptions(_Strict):
+    """Options of archive ``irsa_ztf``: images of the Zwicky Transient Facility."""
+
+    infobits_max: int = pydantic.Field(default=33554431, ge=0)
+    """Largest ``infobits``: the release notes recommend below 2^25."""
+
+    seeing_max: float = pydantic.Field(default=4.0, gt=0)
+    """Worst seeing, arcsec."""
+
+    limiting_magnitude_min: float = pydantic.Field(default=19.0)
+    """Least 5 sigma limit, AB mag."""
+
+    cutouts: bool = True
+    """Whether cutouts of the field are fetched rather than whole quadrants."""
+
+    cutout_arcmin: float | None = pydantic.Field(default=None, gt=0)
+    """Side of the cutouts, arcmin; None takes twice the radius of the field."""
+
+    with_difference: bool = False
+    """Whether IRSA's own difference image is fetched as well, to compare with."""
+
+
+class SkyviewOptions(_Strict):
+    """Options of archive ``skyview``: the field as other surveys saw it."""
+
+    surveys: tuple[str, ...] = (
+        "DSS2 Blue",
+        "DSS2 Red",
+        "DSS2 IR",
+        "SDSSg",
+        "SDSSr",
+        "SDSSi",
+        "GALEX Near UV",
+        "GALEX Far UV",
+        "2MASS-J",
+        "2MASS-H",
+        "2MASS-K",
+        "WISE 3.4",
+        "WISE 4.6",
+        "WISE 12",
+        "WISE 22",
+    )
+    """Surveys as SkyView spells them."""
+
+    @pydantic.field_validator("surveys")
+    @classmethod
+    def _known_surveys(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from astrid_assets.archives.skyview import SURVEYS
+
+        if unknown := [name for name in names if name not in SURVEYS]:
+            msg = f"{unknown[0]!r} is no survey of SkyView; there are {', '.join(SURVEYS)}"
+            raise ValueError(msg)
+        return names
+
+
+class AlertsOptions(_Strict):
+    """Options of archive ``alerts``: public alerts of ZTF."""
+
+    source: Literal["nightly", "alerce", "fink", "kowalski", "lasair"] = "fink"
+    """Where packets come from: the nightly tar archives (large), or a broker."""
+
+
+class CataloguesOptions(_Strict):
+    """Options of archive ``catalogues``."""
+
+    names: tuple[Literal["gaia", "ps1", "vsx", "sdss", "ned", "simbad", "skybot", "tns", "bts"], ...] = (
+        pydantic.Field(default=("gaia", "vsx", "ned", "skybot", "bts"), min_length=1)
+    )
+    """Catalogues that are asked."""
+
+
+class CrossSurvey(_Strict):
+    """References of another survey, which nothing but this option allows."""
+
+    references: tuple[str, ...] = pydantic.Field(min_length=1)
+    """Survey profiles whose images may be references of any other survey of the field, in a band of the
+    same name; without a colour term, which the pairs are flagged with."""
+
+    @pydantic.field_validator("references")
+    @classmethod
+    def _known_surveys(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from astrid_assets.surveys import profile_names
+
+        for name in names:
+            if name not in profile_names():
+                msg = f"{name!r} is no survey profile; there are {', '.join(profile_names())}"
+                raise ValueError(msg)
+        return names
+
+
 class Field(_Strict):
     """A piece of sky and what to do with it."""
 
@@ -351,18 +523,29 @@ class Field(_Strict):
     simulated: SimulatedOptions | None = None
     """Options of archive ``simulated``; always set where the field uses it."""
 
+    mast: MastOptions | None = None
+    """Options of archive ``mast``; always set where the field uses it, as those of the next five."""
+
+    ps1: Ps1Options | None = None
+    """Options of archive ``ps1``."""
+
+    irsa_ztf: IrsaZtfOptions | None = None
+    """Options of archive ``irsa_ztf``."""
+
+    skyview: SkyviewOptions | None = None
+    """Options of archive ``skyview``."""
+
+    alerts: AlertsOptions | None = None
+    """Options of archive ``alerts``."""
+
+    catalogues: CataloguesOptions | None = None
+    """Options of archive ``catalogues``."""
+
+    cross_survey: CrossSurvey | None = None
+    """References of another survey than the science exposures; None allows none."""
+
     processing: dict[str, dict[str, Any]] = {}
     """Options of the assets for this field alone, by asset."""
-
-    @property
-    def unbuilt_archives(self) -> tuple[str, ...]:
-        """Archives of the field that cannot be searched yet."""
-        return tuple(name for name in self.archives if name not in BUILT_ARCHIVES)
-
-    @property
-    def runs_nothing(self) -> bool:
-        """Whether none of its archives can be searched yet."""
-        return len(self.unbuilt_archives) == len(self.archives)
 
     @pydantic.field_validator("name")
     @classmethod
@@ -396,14 +579,15 @@ class Field(_Strict):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _default_simulation(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and "simulated" in (values.get("archives") or ()):
-            return {"simulated": SimulatedOptions(), **values}
-        return values
+    def _default_options(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        named = values.get("archives") or ()
+        return {**{name: {} for name in _DEFAULTED if name in named}, **values}
 
     @pydantic.model_validator(mode="after")
     def _no_option_without_effect(self) -> Field:
-        for archive in ("local", "simulated"):
+        for archive in ("local", *_DEFAULTED):
             if getattr(self, archive) is not None and archive not in self.archives:
                 _refuse(archive, f"has no effect: the field does not use archive {archive!r}")
         if "local" in self.archives and self.local is None:
@@ -416,76 +600,13 @@ class Field(_Strict):
         return self
 
 
+_DEFAULTED = ("simulated", "mast", "ps1", "irsa_ztf", "skyview", "alerts", "catalogues")
+"""Archives whose options have defaults that work."""
+
+
 def _refuse(option: str, reason: str) -> NoReturn:
     """Raise a validation error that belongs to one option of the model."""
     raise PydanticCustomError("refused", "{reason}", {"option": option, "reason": reason})
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: ``14:03:05.8`` is a text, dates stay as written, only true and false are booleans."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}
-
-
-_NUMBER_START = list("-+0123456789.")
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?[0-9]+", _NUMBER_START),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", _NUMBER_START),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-
-
-class _Document:
-    """A YAML document as plain values, with the line of every key."""
-
-    def __init__(self, text: str, path: Path) -> None:
-        self.path = path
-        self.lines: dict[tuple[str, ...], int] = {}
-        loader = _Loader(text)
-        try:
-            node = loader.get_single_node()
-            self.value = {} if node is None else self._build(loader, node, ())
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            self.fail(f"not valid YAML: {error.problem}", line=line)
-        finally:
-            loader.dispose()
-
-    def _build(self, loader: _Loader, node: yaml.Node, at: tuple[str, ...]) -> Any:
-        self.lines.setdefault(at, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(loader, node, at)
-        if isinstance(node, yaml.SequenceNode):
-            return tuple(self._build(loader, child, (*at, str(i))) for i, child in enumerate(node.value))
-        if node.tag.endswith(":int"):
-            return int(node.value)  # base 10 also with leading zeros, unlike YAML 1.1
-        if node.tag.endswith(":float"):
-            return float(node.value)
-        return loader.construct_object(node)
-
-    def _mapping(self, loader: _Loader, node: yaml.MappingNode, at: tuple[str, ...]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
-            if key in values:
-                first = self.lines[(*at, key)]
-                self.fail(f"{key!r} is given twice, first in line {first}", line=line)
-            self.lines[(*at, key)] = line
-            values[key] = self._build(loader, value_node, (*at, key))
-        return values
-
-    def line(self, at: tuple[str, ...]) -> int:
-        """Return the line of a key, or of the innermost block around it."""
-        while at and at not in self.lines:
-            at = at[:-1]
-        return self.lines.get(at, 1)
-
-    def fail(self, message: str, *, at: tuple[str, ...] = (), line: int | None = None) -> NoReturn:
-        """Raise the error of a key, or of a line."""
-        msg = f"{self.path}:{line or self.line(at)}: {message}"
-        raise ConfigurationError(msg)
 
 
 def fields_path() -> Path:
@@ -510,62 +631,31 @@ def parse_fields(text: str, *, path: str | Path = "fields.yaml") -> dict[str, Fi
     ConfigurationError
         An option is unknown, missing, wrong, given twice or without effect.
     """
-    document = _Document(text, Path(path))
+    fields = _parse(text, Path(path))
+    return {name: field for name, field in fields.items() if name != DEFAULT}
+
+
+# thousands of fields take seconds to read, and every asset of every field asks for its own
+@lru_cache(maxsize=2)
+def _parse(text: str, path: Path) -> Mapping[str, Field]:
+    """Return the fields of a YAML text, and under `DEFAULT` the field that its options stand for."""
+    document = Document(text, path)
     if not isinstance(document.value, dict):
         document.fail("a field registry is a mapping of field names to options")
-    return {name: _field(document, name) for name in document.value}
+    return MappingProxyType({name: _field(document, name) for name in document.value})
 
 
-def _field(document: _Document, name: str) -> Field:
+def _field(document: Document, name: str) -> Field:
     options = document.value[name]
     if not isinstance(options, dict):
         document.fail(f"field {name!r} needs options (ra, dec, radius, archives, ...)", at=(name,))
     if "name" in options:
         document.fail(f"field {name!r}: 'name' is no option, the key is the name", at=(name, "name"))
-    try:
-        return Field.model_validate({"name": name, **options})
-    except pydantic.ValidationError as error:
-        # what is missing comes last: it may be what was misspelt
-        (_, _, at, message), *others = sorted(
-            (e["type"] == "missing", document.line(at), at, _describe(e))
-            for e in error.errors()
-            for at in [(name, *map(str, _location(e)))]
-        )
-        more = f" (and {len(others)} more)" if others else ""
-        document.fail(f"field {name!r}: {message}{more}", at=at)
-
-
-def _location(error: Mapping[str, Any]) -> tuple[str | int, ...]:
-    option = error.get("ctx", {}).get("option")
-    return (*error["loc"], option) if option else tuple(error["loc"])
-
-
-def _describe(error: Mapping[str, Any]) -> str:
-    option = ".".join(str(part) for part in _location(error))
-    if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(error["loc"][-1]), _option_names(error["loc"][:-1]), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"unknown option {option!r}{hint}"
-    if error["type"] == "missing":
-        return f"option {option!r} is missing"
-    return f"{option}: {error['msg'].removeprefix('Value error, ')}"
-
-
-_BLOCKS: dict[tuple[str | int, ...], type[pydantic.BaseModel]] = {
-    (): Field,
-    ("science_window",): Window,
-    ("reference_window",): Window,
-    ("event",): Event,
-    ("limits",): Limits,
-    ("local",): LocalOptions,
-    ("local", "assume"): Assumptions,
-    ("simulated",): SimulatedOptions,
-}
-
-
-def _option_names(block: tuple[str | int, ...]) -> list[str]:
-    model = _BLOCKS.get(tuple(block))
-    return list(model.model_fields) if model else []
+    if name == DEFAULT:
+        for option in {"ra", "dec", "event"} & set(options):
+            document.fail(f"{name}.{option}: the name of the field tells its position", at=(name, option))
+        options = {"ra": 0.0, "dec": 0.0, **options}
+    return validated(document, Field, {"name": name, **options}, at=(name,), what=f"field {name!r}")
 
 
 def load_fields(path: str | Path | None = None) -> dict[str, Field]:
@@ -581,30 +671,56 @@ def load_fields(path: str | Path | None = None) -> dict[str, Field]:
     ConfigurationError
         There is no such file, or it is wrong; the message names the line.
     """
+    return {name: field for name, field in _load(path).items() if name != DEFAULT}
+
+
+def _load(path: str | Path | None) -> Mapping[str, Field]:
     file = fields_path() if path is None else Path(path)
     try:
         text = file.read_text()
     except OSError as error:
         msg = f"{file}: cannot read the field registry ({error.strerror}); set ASTRID_FIELDS or DAGSTER_HOME"
         raise ConfigurationError(msg) from error
-    return parse_fields(text, path=file)
+    return _parse(text, file)
 
 
 def get_field(name: str, path: str | Path | None = None) -> Field:
-    """Return one field of the registry.
+    """Return one field of the registry, or one that is not in it but whose name tells its position.
+
+    Such a field (``j140302.1+542057``, or a name of `KNOWN_POSITIONS`) has the options of the block
+    ``default`` of the registry; its name may be typed as a partition in the Dagster UI.
 
     Raises
     ------
     ConfigurationError
         The registry is wrong, or has no such field.
     """
-    fields = load_fields(path)
-    if name not in fields:
-        close = difflib.get_close_matches(name, fields, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; add it to {path or fields_path()}"
-        msg = f"there is no field {name!r}{hint}"
-        raise ConfigurationError(msg)
-    return fields[name]
+    fields = _load(path)
+    if name in fields and name != DEFAULT:
+        return fields[name]
+    position = known_position(name)
+    if position is not None and DEFAULT in fields:
+        return _at(position, name, fields[DEFAULT])
+    file = path or fields_path()
+    close = difflib.get_close_matches(name, [n for n in fields if n != DEFAULT], n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"add it to {file}"
+    if position is not None and not close:
+        hint = (
+            f"its name tells a position: give {file} a block 'default' with the options of such fields "
+            "(radius, archives, ...), or add it with astrid fields add"
+        )
+    msg = f"there is no field {name!r}; {hint}"
+    raise ConfigurationError(msg)
+
+
+def _at(position: tuple[float, float], name: str, default: Field) -> Field:
+    """Return a field with the default options at a position."""
+    options = {option: getattr(default, option) for option in default.model_fields_set}
+    try:
+        return Field(**{**options, "name": name, "ra": position[0], "dec": position[1]})
+    except pydantic.ValidationError as error:
+        msg = f"field {name!r}: {describe(error.errors()[0], Field)}"
+        raise ConfigurationError(msg) from error
 
 
 def enabled_fields(path: str | Path | None = None) -> list[Field]:
@@ -632,18 +748,53 @@ def add_field(name: str, options: Mapping[str, Any], path: str | Path | None = N
     ConfigurationError
         The name is taken, or an option is wrong; the file is then left as it was.
     """
+    return add_fields({name: options}, path)[name]
+
+
+def add_fields(
+    blocks: Mapping[str, Mapping[str, Any]], path: str | Path | None = None, *, comment: str = ""
+) -> dict[str, Field]:
+    """Append several fields to the registry at once.
+
+    Parameters
+    ----------
+    blocks
+        Options by name, as in ``fields.yaml``.
+
+    path
+        The file; default is `fields_path`. It is made where there is none.
+
+    comment
+        Text that is written above them.
+
+    Raises
+    ------
+    ConfigurationError
+        A name is taken, or an option is wrong; the file is then left as it was.
+    """
     file = fields_path() if path is None else Path(path)
     before = file.read_text() if file.exists() else ""
-    if name in parse_fields(before, path=file):
-        msg = f"{file}: there is already a field {name!r}"
+    taken = [name for name in _parse(before, file) if name in blocks]
+    if taken:
+        msg = f"{file}: there is already a field {taken[0]!r}"
         raise ConfigurationError(msg)
-    block = yaml.safe_dump({name: dict(options)}, sort_keys=False, default_flow_style=None)
+    above = "".join(f"# {line}\n" for line in comment.splitlines())
+    plain = {name: dict(options) for name, options in blocks.items()}
+    block = above + yaml.dump(plain, Dumper=_Dumper, sort_keys=False, default_flow_style=None)
     text = f"{before.rstrip()}\n\n{block}" if before.strip() else block
-    field = parse_fields(text, path=file)[name]
+    fields = parse_fields(text, path=file)
     part = file.with_name(f".{file.name}.{os.getpid()}")
     part.write_text(text)
     part.replace(file)
-    return field
+    return {name: fields[name] for name in blocks}
+
+
+# the dumper in C writes thousands of fields in a second
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes every value where it belongs, never a reference to an equal one."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
 
 
 def galactic_latitude(ra: float, dec: float) -> float:
@@ -737,17 +888,21 @@ def _event_doubts(field: Field, event: Event) -> Iterable[str]:
 
 
 def _archive_doubts(field: Field) -> Iterable[str]:
-    missing = field.unbuilt_archives
-    if field.runs_nothing:
-        yield f"runs nothing: no archive of the field is built yet ({', '.join(missing)})"
-    elif missing:
-        yield f"archives not built yet are passed over: {', '.join(missing)}"
+    from astrid_assets.archives.availability import searched, why_nothing
+
     if field.local is not None and not field.local.path.is_dir():
         yield f"local.folder {field.local.folder!r} is no folder"
+    reasons = {mission.name: why_nothing(mission, field) for _, mission in searched(field)}
+    named = field.mast is None or "missions" in field.mast.model_fields_set
+    # of the missions that a field takes by default some may have ended; all of them is another matter
+    if named or all(reasons.values()):
+        yield from (reason for reason in reasons.values() if reason)
 
 
 def _duplicate_doubts(field: Field, others: Iterable[Field]) -> Iterable[str]:
-    mine = field.model_dump(exclude={"name", "enabled", "priority"})
-    for other in others:
-        if other.name != field.name and mine == other.model_dump(exclude={"name", "enabled", "priority"}):
+    besides = {"name", "enabled", "priority"}
+    # positions first: among thousands of fields few are at the same one
+    here = [o for o in others if o.ra == field.ra and o.dec == field.dec and o.name != field.name]
+    for other in here:
+        if field.model_dump(exclude=besides) == other.model_dump(exclude=besides):
             yield f"the same as field {other.name!r}"

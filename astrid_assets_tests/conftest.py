@@ -17,8 +17,8 @@ def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home.mkdir()
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "true")
-    for name in ("ASTRID_FIELDS", "ASTRID_DATA", "ASTRID_NOW", "ASTRID_WORKERS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("FIELDS", "ARCHIVES", "STORE", "DATA", "NOW", "WORKERS"):
+        monkeypatch.delenv(f"ASTRID_{name}", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,7 @@ def test_fields_check(astrid, registry):
     answer = astrid("fields", "check", "--json")
     assert answer.status == 0
     assert answer.json["warnings"]["small"] == []
-    assert answer.json["warnings"]["later"][0].startswith("runs nothing")
+    assert answer.json["warnings"]["later"] == []
     assert astrid("fields", "check", "small").out.count("warning") == 1  # the count in the last line
     assert "did you mean 'small'" in astrid("fields", "check", "smal").err
 
@@ -167,14 +167,6 @@ def test_plan_forecasts_without_a_download(astrid, registry, tmp_path):
     assert forecast["bytes"] > 1e6
     assert forecast["funnel"]["offered"] == forecast["queries"][0]["exposures"]
     assert not (tmp_path / "dagster_home" / "data").exists()
-
-
-def test_plan_of_an_archive_that_is_not_built(astrid, registry):
-    """It says so and plans nothing."""
-    answer = astrid("plan", "later", "--json")
-    assert answer.status == 0
-    assert "archive mast is not built yet" in answer.out
-    assert answer.json["bytes"] == 0
 
 
 def test_a_folder_that_is_not_there_is_an_error_at_once(astrid, registry, tmp_path, monkeypatch):
@@ -242,14 +234,6 @@ def test_demo_then_run(astrid, tiny):
     assert again.json["new"] == 0
     assert "nothing new: no exposure was processed" in again.out
     assert [line for line in again.err.splitlines() if not line.endswith((" release", " ..."))] == []
-
-
-def test_run_of_an_archive_that_is_not_built(astrid, registry):
-    """It runs nothing and says so; that is no failure."""
-    answer = astrid("run", "later", "--json")
-    assert answer.status == 0
-    assert "no archive of the field is built yet (mast)" in answer.out
-    assert answer.json["fields"][0]["status"] == "not_built"
 
 
 @pytest.mark.parametrize(

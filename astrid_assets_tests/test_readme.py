@@ -18,7 +18,7 @@ from astrid_assets.training.vetting import read_vetting
 from astrid_assets_tests.tiny import SHIPPED, tiny_field, write_pair
 
 ROOT = Path(__file__).parent.parent
-LANGUAGES = {"sh", "python", "yaml", "csv", "text", "mermaid"}
+LANGUAGES = {"console", "sh", "python", "yaml", "csv", "text", "mermaid"}
 
 # services and the tests themselves are looked at, not run; nothing is installed
 MAKE = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from astrid_assets.archives.protocol import (
@@ -18,6 +19,7 @@ from astrid_assets.archives.protocol import (
 from astrid_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from astrid_assets.archives.transport import Transport
     from astrid_assets.fields import Field
 
 __all__ = [
@@ -34,8 +36,23 @@ __all__ = [
 ]
 
 
-def open_archive(name: str, sky_field: Field) -> Archive | None:
-    """Return an archive as a field has configured it, or None if it is not built yet.
+_ARCHIVES = {
+    "simulated": ("astrid_assets.archives.simulated", "SimulatedArchive"),
+    "local": ("astrid_assets.archives.local", "LocalArchive"),
+    "mast": ("astrid_assets.archives.mast", "MastArchive"),
+    "ps1": ("astrid_assets.archives.ps1", "Ps1Archive"),
+    "skyview": ("astrid_assets.archives.skyview", "SkyviewArchive"),
+    "irsa_ztf": ("astrid_assets.archives.irsa_ztf", "IrsaZtfArchive"),
+    "alerts": ("astrid_assets.archives.brokers", "AlertsArchive"),
+    "catalogues": ("astrid_assets.archives.catalogues.archive", "CataloguesArchive"),
+}
+"""Module and class of each archive; imported when it is opened."""
+
+_WITHOUT_NETWORK = ("simulated", "local")
+
+
+def open_archive(name: str, sky_field: Field, transport: Transport | None = None) -> object:
+    """Return an archive as a field has configured it.
 
     Parameters
     ----------
@@ -45,6 +62,14 @@ def open_archive(name: str, sky_field: Field) -> Archive | None:
     sky_field
         A field that names this archive; no other can ever receive its data.
 
+    transport
+        What asks the services; by default one with the settings of this installation.
+
+    Returns
+    -------
+    object
+        It keeps to `Archive` where it has images, and to the other protocols where it offers more.
+
     Raises
     ------
     ConfigurationError
@@ -53,12 +78,10 @@ def open_archive(name: str, sky_field: Field) -> Archive | None:
     if name not in sky_field.archives:
         msg = f"field {sky_field.name} does not use archive {name!r}; add it to its archives in fields.yaml"
         raise ConfigurationError(msg)
-    if name == "simulated":
-        from astrid_assets.archives.simulated import SimulatedArchive
+    module, kind = _ARCHIVES[name]
+    make = getattr(import_module(module), kind)
+    if name in _WITHOUT_NETWORK:
+        return make()
+    from astrid_assets.archives.transport import Transport
 
-        return SimulatedArchive()
-    if name == "local":
-        from astrid_assets.archives.local import LocalArchive
-
-        return LocalArchive()
-    return None
+    return make(transport or Transport.open())

@@ -34,6 +34,12 @@ _COLUMNS = (
         "probability that the label is right, by its source; null without one",
     ),
     ("schema_version", "string", "", "version of the packet's schema"),
+    (
+        "publisher",
+        "string",
+        "",
+        "who wrote the packet: ZTF, or a broker that encoded it anew; null in 2018",
+    ),
     ("night", "string", "", "row of the manifest that the alert came with"),
     ("packet", "string", "", "file of the packet, relative to the data folder"),
     ("stamps", "string", "", "file of the stamps (Triplets of size 63), relative to the data folder"),

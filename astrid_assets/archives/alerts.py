@@ -33,7 +33,9 @@ __all__ = [
     "alert_triplets",
     "decode_stamps",
     "label_of",
+    "packet_files",
     "read_packets",
+    "stamp_image",
 ]
 
 STAMP_SIZE = 63
@@ -125,6 +127,9 @@ class Packet:
     schema: str | None
     """Version of the schema; None in 2018."""
 
+    publisher: str | None
+    """Who wrote the packet: ZTF, or a broker that has encoded it anew; None in 2018."""
+
     stamps: Mapping[str, bytes | None] = field(repr=False, default_factory=dict)
     """Gzipped FITS by channel; None where the packet has none."""
 
@@ -163,16 +168,39 @@ def _read_stream(stream: BinaryIO, name: str) -> Iterator[Packet]:
         raise BadAnswerError(f"{name}: neither Avro nor tar")
 
 
-def _read_tar(stream: BinaryIO, name: str) -> Iterator[Packet]:
-    faults: list[str] = []
+def packet_files(stream: BinaryIO, name: str) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the files of a tar (also gzipped) that are packets, as a stream.
+
+    Parameters
+    ----------
+    stream
+        The tar, at its begin.
+
+    name
+        Its name, for the message.
+
+    Raises
+    ------
+    BadAnswerError
+        The tar is none, is cut off or damaged; what comes before the fault is yielded first.
+    """
     try:
         with tarfile.open(fileobj=stream, mode="r|*") as archive:
             for member in archive:
                 content = archive.extractfile(member) if member.isfile() else None
                 if content is not None and member.name.endswith(".avro"):
-                    yield from _read_member(content.read(), member.name, faults)
+                    yield member.name, content.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        faults.append(f"broken tar: {error}")
+        raise BadAnswerError(f"{name}: broken tar: {error}") from error
+
+
+def _read_tar(stream: BinaryIO, name: str) -> Iterator[Packet]:
+    faults: list[str] = []
+    try:
+        for member, content in packet_files(stream, name):
+            yield from _read_member(content, member, faults)
+    except BadAnswerError as error:
+        faults.append(str(error).removeprefix(f"{name}: "))
     if faults:
         raise BadAnswerError(f"{name}: {'; '.join(faults[:3])}{' ...' if len(faults) > 3 else ''}")
 
@@ -214,6 +242,7 @@ def _packet(record: Mapping[str, Any]) -> Packet:
         x=_number(candidate.get("xpos")),
         y=_number(candidate.get("ypos")),
         schema=_text(record.get("schemavsn")),
+        publisher=_text(record.get("publisher")),
         stamps={channel: _stamp_data(record.get(key)) for channel, key in _CUTOUTS.items()},
         candidate=candidate,
     )
@@ -256,7 +285,8 @@ def decode_stamps(packet: Packet) -> tuple[np.ndarray, np.ndarray]:
     stamps = np.full((len(CHANNELS), STAMP_SIZE, STAMP_SIZE), np.nan, np.float32)
     mask = np.full(stamps.shape, STAMP_BITS["MISSING"], np.uint8)
     for channel, name in enumerate(CHANNELS):
-        image = _image(packet.stamps.get(name))
+        content = packet.stamps.get(name)
+        image = None if content is None else stamp_image(content)
         if image is None:
             continue
         mask[channel] = STAMP_BITS["OUTSIDE"]
@@ -271,13 +301,11 @@ def decode_stamps(packet: Packet) -> tuple[np.ndarray, np.ndarray]:
     return stamps, mask
 
 
-def _image(content: bytes | None) -> np.ndarray | None:
-    """Return the image of a stamp as float64, or None where there is none that can be read."""
+def stamp_image(content: bytes) -> np.ndarray | None:
+    """Return the image of a stamp (FITS, gzipped or not) as float64; None where none can be read."""
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyWarning
 
-    if content is None:
-        return None
     try:
         plain = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
         with warnings.catch_warnings():  # their headers begin with a SIMPLE card of free format

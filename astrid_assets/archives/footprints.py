@@ -1,8 +1,12 @@
-"""Footprints of images on the sky: convex polygons of (ra, dec) corners, in degrees."""
+"""Footprints of images on the sky: polygons of (ra, dec) corners joined by great circles, in degrees.
+
+Any simple polygon will do, convex or not: a rotated quadrant, the outline of two chips, a long strip.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -31,14 +35,14 @@ def coverage(of: Footprint, by: Footprint) -> float:
     Parameters
     ----------
     of, by
-        Corners (ra, dec) in order around each image, either way; convex.
+        Corners (ra, dec) in order around each image, either way.
     """
     tangent = centre(of)
     mine, other = _project(of, tangent), _project(by, tangent)
     if mine is None or other is None:
         return 0.0
     area = polygon_area(mine)
-    return float(min(1.0, polygon_area(_clip(mine, other)) / area)) if area > 0 else 0.0
+    return float(np.clip(_common_area(mine, other) / area, 0.0, 1.0)) if area > 0 else 0.0
 
 
 def touches_circle(footprint: Footprint, ra: float, dec: float, radius: float) -> bool:
@@ -52,9 +56,15 @@ def touches_circle(footprint: Footprint, ra: float, dec: float, radius: float) -
     length2 = np.maximum((side**2).sum(1), 1e-300)
     along = np.clip(-(corners * side).sum(1) / length2, 0, 1)
     nearest = np.hypot(*(corners + along[:, None] * side).T).min()
-    turn = corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]
-    inside = bool((turn >= 0).all() or (turn <= 0).all())
-    return inside or bool(nearest <= limit)
+    return _around_origin(corners, following) or bool(nearest <= limit)
+
+
+def _around_origin(corners: np.ndarray, following: np.ndarray) -> bool:
+    """Tell whether a polygon holds the origin: a ray along x crosses its sides an odd number of times."""
+    crosses = (corners[:, 1] > 0) != (following[:, 1] > 0)
+    start, end = corners[crosses], following[crosses]
+    x = start[:, 0] - start[:, 1] * (end[:, 0] - start[:, 0]) / (end[:, 1] - start[:, 1])
+    return bool(np.count_nonzero(x > 0) % 2)
 
 
 def enclosing_radius(ra: float, dec: float, footprints: Sequence[Footprint]) -> float:
@@ -69,8 +79,7 @@ def polygon_area(corners: np.ndarray) -> float:
     """Return the area of a polygon of corners ``(n, 2)`` (shoelace formula)."""
     if len(corners) < 3:
         return 0.0
-    x, y = corners.T
-    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+    return abs(_twice_area(corners)) / 2
 
 
 def _project(footprint: Footprint, tangent: tuple[float, float]) -> np.ndarray | None:
@@ -85,11 +94,28 @@ def _project(footprint: Footprint, tangent: tuple[float, float]) -> np.ndarray |
     return np.stack([x, y], axis=1)
 
 
+def _common_area(subject: np.ndarray, window: np.ndarray) -> float:
+    """Return the area that two simple polygons share.
+
+    The window is the sum of the triangles from its first corner to each side, with the sign of their
+    turn: what lies outside a window that is not convex cancels.
+    """
+    area = 0.0
+    for second, third in pairwise(window[1:]):
+        triangle = np.stack([window[0], second, third])
+        turn = np.sign(_twice_area(triangle))
+        area += turn * polygon_area(_clip(subject, triangle[:: int(turn) or 1]))
+    return abs(area)
+
+
+def _twice_area(corners: np.ndarray) -> float:
+    """Return twice the area of a polygon, negative where its corners go clockwise."""
+    x, y = corners.T
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
+
+
 def _clip(subject: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Return the part of a polygon inside a convex one (Sutherland & Hodgman 1974)."""
-    x, y = window.T
-    if x @ np.roll(y, -1) - y @ np.roll(x, -1) < 0:
-        window = window[::-1]
+    """Return the part of a polygon inside a convex, counterclockwise one (Sutherland & Hodgman 1974)."""
     for start, end in zip(window, np.roll(window, -1, axis=0), strict=True):
         if len(subject) == 0:
             break

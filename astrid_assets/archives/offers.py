@@ -13,6 +13,7 @@ from astrid_assets.archives.protocol import AlertArchive, CatalogueArchive, Cone
 from astrid_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from astrid_assets.archives.transport import Transport
     from astrid_assets.fields import Field
 
 __all__ = ["Question", "alert_questions", "catalogue_questions", "cutout_questions", "fetch", "questions_of"]
@@ -113,7 +114,7 @@ def questions_of(sky_field: Field, *, asset: str, exposures: Sequence[Row]) -> l
         ``survey_cutouts``, ``known_objects`` or ``ztf_alerts``.
 
     exposures
-        Science exposures: ``exposure_id``, ``mjd_mid``, ``footprint``.
+        Science exposures: ``exposure_id``, ``mjd_mid``, ``footprint``, ``survey``.
     """
     capability, ask = {
         "survey_cutouts": (CutoutArchive, cutout_questions),
@@ -125,7 +126,7 @@ def questions_of(sky_field: Field, *, asset: str, exposures: Sequence[Row]) -> l
     return [question.to_dict() for question in ask(sky_field, exposures)]
 
 
-def fetch(sky_field: Field, question: Question, **options: Any) -> bytes:
+def fetch(sky_field: Field, question: Question, transport: Transport | None = None, **options: Any) -> bytes:
     """Return the answer to a question as it was sent.
 
     Parameters
@@ -136,6 +137,9 @@ def fetch(sky_field: Field, question: Question, **options: Any) -> bytes:
     question
         What to ask for.
 
+    transport
+        What asks the services; by default one with the settings of this installation.
+
     **options
         ``width`` and ``pixels`` of a cutout.
 
@@ -144,7 +148,7 @@ def fetch(sky_field: Field, question: Question, **options: Any) -> bytes:
     ArchiveUnavailableError, NoCoverageError, BadAnswerError
         As `astrid_assets.archives.protocol` has it.
     """
-    archive, offer = open_archive(question.archive, sky_field), question.offer
+    archive, offer = open_archive(question.archive, sky_field, transport), question.offer
     if options and isinstance(archive, CutoutArchive):
         return archive.cutout(offer, sky_field, **options)
     if offer.format == "avro" and isinstance(archive, AlertArchive):
@@ -172,12 +176,13 @@ def _for_exposure(archive: str, offer: Offer, sky_field: Field, row: Row) -> Que
     """Return the question about one exposure at its middle."""
     name = f"{row['exposure_id']}_{offer.name}"
     if not row.get("footprint"):
-        cone = Cone(sky_field.ra, sky_field.dec, sky_field.radius, row["mjd_mid"])
+        cone = Cone(sky_field.ra, sky_field.dec, sky_field.radius, row["mjd_mid"], row.get("survey"))
         return Question(name, archive, offer, cone, row["exposure_id"])
     corners = _corners(row)
     ra, dec = (round(value, 6) for value in centre(corners))
     radius = round(enclosing_radius(ra, dec, [corners]) + _MARGIN, 4)
-    return Question(name, archive, offer, Cone(ra, dec, radius, row["mjd_mid"]), row["exposure_id"])
+    cone = Cone(ra, dec, radius, row["mjd_mid"], row.get("survey"))
+    return Question(name, archive, offer, cone, row["exposure_id"])
 
 
 def _corners(row: Row) -> list[tuple[float, float]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from astrid_assets.archives.availability import mission_of, why_nothing
 from astrid_assets.archives.footprints import coverage, touches_circle
 from astrid_assets.fields import EVENT_FADES_DAYS
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from astrid_assets.archives.protocol import Exposure
     from astrid_assets.fields import Field
 
-__all__ = ["REFERENCE_EXPOSURES_MAX", "Verdict", "pair_exposures", "pairing_key"]
+__all__ = ["COLOUR_TERM_UNKNOWN", "REFERENCE_EXPOSURES_MAX", "Verdict", "pair_exposures", "pairing_key"]
+
+COLOUR_TERM_UNKNOWN = "COLOUR_TERM_UNKNOWN"
+"""Flag of a science exposure whose reference is of another survey: filters of one name are not one filter."""
 
 REFERENCE_EXPOSURES_MAX = 20
 """Most exposures that are coadded into one reference; beyond it the depth gains little (under 3 % each)."""
@@ -57,6 +61,9 @@ class Verdict:
 
     deferred: bool = False
     """Selected, but left to a later run by the field's limit."""
+
+    flags: str | None = None
+    """`COLOUR_TERM_UNKNOWN` where the reference is of another survey."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ def _once(ordered: Sequence[Exposure]) -> tuple[list[Exposure], list[Verdict]]:
 def _first_look(exposure: Exposure, sky_field: Field) -> Verdict:
     """Judge an exposure by itself and give it its role."""
     role = _role(exposure, sky_field)
-    for test in (_identity_fault, _archive_fault, _time_fault, _band_fault, _place_fault, _size_fault):
+    for test in _TESTS:
         reason = test(exposure, sky_field)
         if reason:
             return Verdict(exposure, "rejected", reason, role)
@@ -204,12 +211,37 @@ def _place_fault(exposure: Exposure, sky_field: Field) -> str | None:
 
 
 def _size_fault(exposure: Exposure, sky_field: Field) -> str | None:
-    limits = sky_field.limits
-    if exposure.bytes > limits.file_size_mb * 1e6:
-        return f"file too large: {exposure.bytes / 1e6:.0f} MB > {limits.file_size_mb:g} MB"
+    limit = sky_field.limits.file_size_mb
+    if exposure.bytes > limit * 1e6:
+        return f"file too large: {exposure.bytes / 1e6:.0f} MB > {limit:g} MB"
+    return None
+
+
+def _quality_fault(exposure: Exposure, sky_field: Field) -> str | None:
+    limits, depth = sky_field.limits, exposure.limiting_magnitude
     if limits.seeing_max_arcsec and exposure.seeing and exposure.seeing > limits.seeing_max_arcsec:
         return f"seeing too bad: {exposure.seeing:.2f} > {limits.seeing_max_arcsec:g} arcsec"
+    # shallow exposures add up to a reference, but a science exposure stands alone
+    science = _role(exposure, sky_field) == "science"
+    if (
+        science
+        and None not in (limits.limiting_magnitude_min, depth)
+        and depth < limits.limiting_magnitude_min
+    ):
+        return f"not deep enough: {depth:.2f} < {limits.limiting_magnitude_min:g} AB mag"
     return None
+
+
+_TESTS = (
+    _identity_fault,
+    _archive_fault,
+    _time_fault,
+    _band_fault,
+    _place_fault,
+    _size_fault,
+    _quality_fault,
+)
+"""What an exposure is asked by itself; the first fault is the reason of its rejection."""
 
 
 def _role_fault(exposure: Exposure, sky_field: Field, role: str | None) -> str | None:
@@ -269,14 +301,35 @@ def _same_sky(best: Exposure, other: Exposure) -> bool:
 def _with_reference(
     verdict: Verdict, references: Mapping[str, list[_Reference]], sky_field: Field
 ) -> Verdict:
-    """Give a science exposure the best reference of its pairing key, or reject it."""
+    """Give a science exposure the best reference of its pairing key, or of another survey, or reject it."""
     if not _selected(verdict):
         return verdict
     science = verdict.exposure
-    mine = references.get(pairing_key(science), [])
-    if not mine:
-        return replace(verdict, status="rejected", reason=_lonely_reason(science, references))
-    apart = [r for r in mine if _far_enough(r, science, sky_field)]
+    own = _best_of(verdict, references.get(pairing_key(science), []), sky_field)
+    if own is not None and _selected(own):
+        return own
+    foreign = _best_of(verdict, _foreign(science, references, sky_field), sky_field)
+    if foreign is not None and _selected(foreign):
+        return replace(foreign, flags=COLOUR_TERM_UNKNOWN)
+    reason = _lonely_reason(science, references, sky_field)
+    return own or foreign or replace(verdict, status="rejected", reason=reason)
+
+
+def _foreign(
+    science: Exposure, references: Mapping[str, list[_Reference]], sky_field: Field
+) -> list[_Reference]:
+    """Return the references of other surveys in a band of the same name, if the field allows any."""
+    allowed = () if sky_field.cross_survey is None else sky_field.cross_survey.references
+    found = [r for rs in references.values() for r in rs if r.members[0].band == science.band]
+    return [r for r in found if r.members[0].survey in allowed and r.members[0].survey != science.survey]
+
+
+def _best_of(verdict: Verdict, references: Sequence[_Reference], sky_field: Field) -> Verdict | None:
+    """Choose among references: rejected where none is far or large enough, None where there is none."""
+    science = verdict.exposure
+    if not references:
+        return None
+    apart = [r for r in references if _far_enough(r, science, sky_field)]
     if not apart:
         reason = f"every reference within the guard gap: {sky_field.guard_days:g} days"
         return replace(verdict, status="rejected", reason=reason)
@@ -292,12 +345,20 @@ def _with_reference(
     return replace(settled, status="rejected", reason=reason)
 
 
-def _lonely_reason(science: Exposure, references: Mapping[str, list[_Reference]]) -> str:
-    """Say why an exposure has no reference: those of its band show other sky, or are of another kind."""
+def _lonely_reason(science: Exposure, references: Mapping[str, list[_Reference]], sky_field: Field) -> str:
+    """Say why an exposure has no reference: other sky, another kind, or a survey that had ended."""
     same_band = [r for rs in references.values() for r in rs if r.members[0].band == science.band]
     if same_band and all(r.covers(science) == 0 for r in same_band):
         return _DIFFERENT_SKY
-    return f"no reference of its kind: {pairing_key(science)}"
+    reason = f"no reference of its kind: {pairing_key(science)}"
+    mission = mission_of(science.survey)
+    ended = mission and why_nothing(mission, sky_field, band=science.band)
+    if ended:
+        return f"{reason}; {ended}"
+    other = sorted({r.members[0].survey for r in same_band} - {science.survey})
+    if other:
+        return f"{reason}; cross_survey would allow one of {', '.join(other)}"
+    return reason
 
 
 def _far_enough(reference: _Reference, science: Exposure, sky_field: Field) -> bool:

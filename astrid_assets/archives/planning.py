@@ -5,20 +5,32 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from astrid_assets.archives.availability import searched, why_nothing
 from astrid_assets.archives.footprints import centre
 from astrid_assets.archives.pairing import Verdict, pair_exposures, pairing_key
 from astrid_assets.archives.protocol import Exposure
-from astrid_assets.errors import ArchiveUnavailableError, BadAnswerError
+from astrid_assets.archives.transport.shared import shared_transport
+from astrid_assets.archives.transport.tally import Tally
+from astrid_assets.errors import (
+    ArchiveUnavailableError,
+    AuthenticationNeededError,
+    BadAnswerError,
+    NoCoverageError,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from astrid_assets.archives.transport import Settings, Transport
     from astrid_assets.fields import Field
 
-__all__ = ["OBSERVATION_COLUMNS", "Plan", "Query", "exposure_of", "plan"]
+__all__ = ["OBSERVATION_COLUMNS", "Plan", "Query", "downloads", "exposure_of", "pairs", "plan"]
+
+_NO_EXPOSURES = ("skyview", "alerts", "catalogues")
+"""Archives that offer cutouts, alerts and catalogues; what they have is no exposure."""
 
 OBSERVATION_COLUMNS: dict[str, tuple[str, str]] = {
     "exposure_id": ("string", "identifier, unique in the field"),
@@ -28,6 +40,7 @@ OBSERVATION_COLUMNS: dict[str, tuple[str, str]] = {
     "reference_id": ("string", "reference it is compared with, or is part of"),
     "overlap": ("double", "share of a science exposure that its reference covers"),
     "deferred": ("bool", "selected, but left to a later run by the field's limit"),
+    "flags": ("string", "COLOUR_TERM_UNKNOWN where the reference is of another survey"),
     "pairing_key": ("string", "survey, detector type, band and calibration"),
     "archive": ("string", "archive it comes from"),
     "survey": ("string", "survey profile"),
@@ -64,13 +77,25 @@ class Query:
     """Name of the archive."""
 
     state: str
-    """``ok``, ``empty`` (it answered: nothing there), ``failed`` (an outage), or ``not_built``."""
+    """``ok``, ``empty`` (it answered: nothing there), ``failed`` (an outage), or ``not_searched`` (the
+    mission did not observe in the windows)."""
 
     n_rows: int = 0
     """Exposures it offered."""
 
     reason: str | None = None
-    """Why it failed."""
+    """Why it failed, or was not searched."""
+
+    retry_after: float | None = None
+    """Seconds after which the archive asked to be tried again."""
+
+    mission: str | None = None
+    """Mission that was left out of the search of its archive."""
+
+    @property
+    def name(self) -> str:
+        """Archive, and mission where it was left out."""
+        return self.archive if self.mission is None else f"{self.archive} {self.mission}"
 
 
 @dataclass(frozen=True)
@@ -84,10 +109,13 @@ class Plan:
     """How many exposures were offered, passed, and fell out for which kind of reason."""
 
     queries: tuple[Query, ...]
-    """One for each archive of the field."""
+    """One for each archive of the field that has exposures, and one for each mission that was left out."""
+
+    traffic: Tally = field(default_factory=Tally)
+    """What was asked of the services."""
 
 
-def plan(sky_field: Field, *, previous: pa.Table | None = None) -> Plan:
+def plan(sky_field: Field, *, previous: pa.Table | None = None, archives: Settings | None = None) -> Plan:
     """Search all archives of a field and decide about every exposure.
 
     Parameters
@@ -98,14 +126,22 @@ def plan(sky_field: Field, *, previous: pa.Table | None = None) -> Plan:
     previous
         Table of the last plan. An archive that fails now keeps its earlier exposures; one that
         no longer offers an exposure leaves a rejected row.
+
+    archives
+        How the services of archives are treated; by default as this installation has it.
     """
+    transport = shared_transport(archives)
     earlier = [r for r in _rows(previous) if r["archive"] in sky_field.archives and r["product"] != "query"]
-    queries, offered = [], []
+    queries, offered = _unsearched(sky_field), []
     gone: list[Exposure] = []
+    asked = _narrowed(sky_field, queries)
     for name in sky_field.archives:
-        query, exposures = _search(name, sky_field)
         known = [exposure_of(r) for r in earlier if r["archive"] == name]
-        if query.state in {"failed", "not_built"}:
+        if name not in asked.archives:
+            gone += known
+            continue
+        query, exposures = _search(name, asked, transport)
+        if query.state == "failed":
             exposures = known
         found = {e.exposure_id for e in exposures}
         gone += [e for e in known if e.exposure_id not in found]
@@ -115,7 +151,61 @@ def plan(sky_field: Field, *, previous: pa.Table | None = None) -> Plan:
     verdicts = pair_exposures(offered, sky_field, taken=taken)
     verdicts += [Verdict(e, "rejected", "no longer offered by the archive") for e in gone]
     rows = [_row(v) for v in verdicts] + [r for q in queries for r in _query_rows(q)]
-    return Plan(_table(rows), _funnel(verdicts), tuple(queries))
+    return Plan(_table(rows), _funnel(verdicts), tuple(queries), transport.take_tally())
+
+
+def pairs(forecast: Plan) -> list[dict[str, Any]]:
+    """Return science and reference exposures to come and their bytes, by pairing key of the science."""
+    taken = _taken(forecast)
+    key_of = {row["reference_id"]: row["pairing_key"] for row in taken if row["role"] == "science"}
+    found: dict[str, dict[str, Any]] = {}
+    for row in taken:
+        science = row["role"] == "science"
+        key = row["pairing_key"] if science else key_of.get(row["reference_id"], row["pairing_key"])
+        empty = {"pairing_key": key, "science": 0, "reference": 0, "bytes": 0, "flags": None}
+        pair = found.setdefault(key, empty)
+        pair[row["role"]] += 1
+        pair["bytes"] += row["bytes"] or 0
+        pair["flags"] = pair["flags"] or row["flags"]
+    return list(found.values())
+
+
+def downloads(forecast: Plan) -> list[dict[str, Any]]:
+    """Return exposures and bytes to come by archive and role; ``unknown`` counts those of unknown size."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in _taken(forecast):
+        key = (row["archive"], row["role"])
+        empty = {"archive": key[0], "role": key[1], "exposures": 0, "bytes": 0, "unknown": 0}
+        entry = found.setdefault(key, empty)
+        entry["exposures"] += 1
+        entry["bytes"] += row["bytes"] or 0
+        entry["unknown"] += not row["bytes"]
+    return [found[key] for key in sorted(found)]
+
+
+def _taken(forecast: Plan) -> list[dict[str, Any]]:
+    return [r for r in forecast.table.to_pylist() if r["status"] == "selected" and not r["deferred"]]
+
+
+def _unsearched(sky_field: Field) -> list[Query]:
+    """Return the missions that cannot have anything for a field, each with the reason."""
+    reasons = [(archive, m.name, why_nothing(m, sky_field)) for archive, m in searched(sky_field)]
+    return [
+        Query(archive, "not_searched", 0, reason, mission=name) for archive, name, reason in reasons if reason
+    ]
+
+
+def _narrowed(sky_field: Field, unsearched: Sequence[Query]) -> Field:
+    """Return the field with the archives and missions that are worth asking for exposures."""
+    left = Counter(archive for archive, _ in searched(sky_field))
+    left.subtract(q.archive for q in unsearched)
+    names = [name for name in sky_field.archives if name not in _NO_EXPOSURES and left.get(name, 1) > 0]
+    changes: dict[str, Any] = {"archives": tuple(names)}
+    if sky_field.mast is not None:
+        ended = {q.mission for q in unsearched if q.archive == "mast"}
+        missions = tuple(m for m in sky_field.mast.missions if m not in ended)
+        changes["mast"] = sky_field.mast.model_copy(update={"missions": missions})
+    return sky_field.model_copy(update=changes)
 
 
 def exposure_of(row: dict[str, Any]) -> Exposure:
@@ -128,16 +218,15 @@ def exposure_of(row: dict[str, Any]) -> Exposure:
     return Exposure(**{**values, **times, "footprint": corners})
 
 
-def _search(name: str, sky_field: Field) -> tuple[Query, list[Exposure]]:
+def _search(name: str, sky_field: Field, transport: Transport) -> tuple[Query, list[Exposure]]:
     from astrid_assets.archives import open_archive
 
-    archive = open_archive(name, sky_field)
-    if archive is None:
-        return Query(name, "not_built", reason=f"archive {name} is not built yet"), []
     try:
-        exposures = list(archive.search(sky_field))
-    except (ArchiveUnavailableError, BadAnswerError) as error:
-        return Query(name, "failed", reason=str(error)), []
+        exposures = list(open_archive(name, sky_field, transport).search(sky_field))
+    except NoCoverageError as answer:
+        return Query(name, "empty", reason=str(answer)), []
+    except (ArchiveUnavailableError, AuthenticationNeededError, BadAnswerError) as error:
+        return Query(name, "failed", reason=str(error), retry_after=getattr(error, "retry_after", None)), []
     strangers = {e.archive for e in exposures} - {name}
     if strangers:
         reason = f"archive {name} offered exposures of {', '.join(sorted(strangers))}"
@@ -164,20 +253,22 @@ def _row(verdict: Verdict) -> dict[str, Any]:
         "reference_id": verdict.reference_id,
         "overlap": verdict.overlap,
         "deferred": verdict.deferred,
+        "flags": verdict.flags,
     }
 
 
 def _query_rows(query: Query) -> Iterable[dict[str, Any]]:
-    """Yield the row that stands for a search without an answer."""
-    if query.state in {"failed", "not_built"}:
-        status = "failed" if query.state == "failed" else "rejected"
-        reason = query.reason if query.state == "not_built" else f"search failed: {query.reason}"
+    """Yield the row that stands for a search without an answer, or one that was not made."""
+    if query.state in {"failed", "not_searched"}:
+        status, words = (
+            ("failed", "search failed") if query.state == "failed" else ("rejected", "not searched")
+        )
         yield {
-            "exposure_id": f"query-{query.archive}",
+            "exposure_id": f"query-{query.name.replace(' ', '-').lower()}",
             "archive": query.archive,
             "product": "query",
             "status": status,
-            "reason": reason,
+            "reason": f"{words}: {query.reason}",
             "deferred": False,
         }
 

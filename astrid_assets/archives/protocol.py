@@ -30,8 +30,8 @@ __all__ = [
     "Offer",
 ]
 
-ARCHIVE_NAMES = ("simulated", "local", "mast", "ps1", "skyview", "irsa_ztf")
-"""Closed vocabulary of archives; a field may name one that is not built yet."""
+ARCHIVE_NAMES = ("simulated", "local", "mast", "ps1", "skyview", "irsa_ztf", "alerts", "catalogues")
+"""Closed vocabulary of archives."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ class Download:
 
     files: Mapping[str, Path]
     """Path by role: ``image`` always; where offered ``mask``, ``psf``, ``variance``, ``noise`` (1-sigma),
-    ``weight`` (inverse variance), ``coverage``, and ``truth`` from the simulated survey."""
+    ``weight`` (inverse variance), ``coverage``, ``difference`` (the archive's own, to compare with), and
+    ``truth`` from the simulated survey."""
 
     sha256: Mapping[str, str] = field(default_factory=dict)
     """Checksum by role."""
@@ -187,6 +188,9 @@ class Cone:
 
     mjd: float | None = None
     """MJD (UTC); None where positions do not depend on it."""
+
+    survey: str | None = None
+    """Survey whose exposure is asked about, for what moves: a body is seen elsewhere from another place."""
 
 
 @runtime_checkable

@@ -8,12 +8,13 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from astrid_assets.archives.planning import OBSERVATION_COLUMNS, Plan, plan
+from astrid_assets.archives.planning import OBSERVATION_COLUMNS, Plan, Query, plan
+from astrid_assets.archives.transport import Settings
 from astrid_assets.assets.common import (
-    ARCHIVE_POOL,
     ARCHIVE_RETRIES,
     CODE_VERSIONS,
     OWNERS,
+    POOLS,
     Table,
     column_schema,
     identity,
@@ -23,8 +24,10 @@ from astrid_assets.assets.common import (
     raise_outage,
     result_of,
     sky_fields,
+    traffic_metadata,
 )
 from astrid_assets.assets.config import ImagesConfig, ObservationsConfig, ReferencesConfig
+from astrid_assets.assets.resources import ARCHIVE_RESOURCES, archive_settings
 from astrid_assets.assets.streaming import Work, stream
 from astrid_assets.checks.specs import check_results, check_specs
 from astrid_assets.clock import now_mjd, simulated_now
@@ -42,15 +45,15 @@ _SHARED: dict[str, Any] = {
     "dagster_type": Table,
     "group_name": "acquisition",
     "owners": OWNERS,
-    "pool": ARCHIVE_POOL,
     "retry_policy": ARCHIVE_RETRIES,
-    "required_resource_keys": {"run_lock"},
+    "required_resource_keys": {"run_lock", *ARCHIVE_RESOURCES},
 }
 
 
 @dg.asset(
     **_SHARED,
     kinds={"parquet"},
+    pool=POOLS["observations"],
     code_version=CODE_VERSIONS["observations"],
     metadata={"dagster/column_schema": column_schema(OBSERVATION_COLUMNS)},
     check_specs=check_specs("observations", sky_fields),
@@ -67,12 +70,12 @@ def observations(context: dg.AssetExecutionContext, config: ObservationsConfig) 
     started = time.perf_counter()
     sky_field, store = get_field(context.partition_key), Store()
     previous = store.manifest("observations", sky_field.name)
-    found = _search(sky_field, previous)
+    found = _search(sky_field, previous, archive_settings(context))
     failed = [q for q in found.queries if q.state == "failed"]
     for query in failed:
         context.log.warning(f"search of archive {query.archive} failed: {query.reason}")
     if failed and len(failed) == len(found.queries) and previous is None:
-        raise ArchiveUnavailableError("; ".join(f"{q.archive}: {q.reason}" for q in failed))
+        raise _outage(failed)
     changed = _changed(previous, found.table)
     write_metadata(sky_field.name, store, changed, newer={"observations": found.table})
     return dg.MaterializeResult(
@@ -86,9 +89,16 @@ def observations(context: dg.AssetExecutionContext, config: ObservationsConfig) 
     )
 
 
-def _search(sky_field: Field, previous: pa.Table | None) -> Plan:
+def _outage(failed: Sequence[Query]) -> ArchiveUnavailableError:
+    """Return the error of a field of which no archive answered."""
+    error = ArchiveUnavailableError("; ".join(f"{q.archive}: {q.reason}" for q in failed))
+    error.retry_after = max((q.retry_after for q in failed if q.retry_after is not None), default=None)
+    return error
+
+
+def _search(sky_field: Field, previous: pa.Table | None, archives: Settings) -> Plan:
     """Search in a worker, which has the libraries of the archives at hand."""
-    outcome = next(run_exposures(partial(plan, previous=previous), [sky_field]))
+    outcome = next(run_exposures(partial(plan, previous=previous, archives=archives), [sky_field]))
     if outcome.error is not None:
         raise outcome.error
     return outcome.result
@@ -110,8 +120,6 @@ def _changed(previous: pa.Table | None, table: pa.Table) -> set[str]:
 
 def _observation_metadata(found: Plan, n_new: int) -> dict[str, Any]:
     counts = found.funnel
-    nowhere = all(q.state == "not_built" for q in found.queries)
-    note = {"note": "nothing was searched: no archive of this field is built yet"} if nowhere else {}
     funnel = "\n".join(f"| {name} | {count} |" for name, count in counts.items())
     searches = "\n".join(
         f"| {q.archive} | {q.state} | {q.n_rows} | {q.reason or ''} |" for q in found.queries
@@ -124,7 +132,7 @@ def _observation_metadata(found: Plan, n_new: int) -> dict[str, Any]:
         "n_rejected": sum(n for name, n in counts.items() if name.startswith("rejected")),
         "n_failed": sum(q.state == "failed" for q in found.queries),
         "n_new": n_new,
-        **note,
+        **traffic_metadata(found.traffic),
         "funnel": dg.MetadataValue.md(f"| exposures | number |\n| --- | --- |\n{funnel}"),
         "searches": dg.MetadataValue.md(
             f"| archive | state | exposures | reason |\n| --- | --- | --- | --- |\n{searches}"
@@ -135,6 +143,7 @@ def _observation_metadata(found: Plan, n_new: int) -> dict[str, Any]:
 @dg.asset(
     **_SHARED,
     kinds={"fits"},
+    pool=POOLS["science_images"],
     code_version=CODE_VERSIONS["science_images"],
     metadata={"dagster/column_schema": manifest_schema("science_images")},
     check_specs=check_specs("science_images", sky_fields),
@@ -151,7 +160,13 @@ def science_images(
     """
     started = time.perf_counter()
     sky_field = get_field(context.partition_key)
-    job = job_of(sky_field, "science_images", {"science_images": config}, settings=_reading(sky_field))
+    job = job_of(
+        sky_field,
+        "science_images",
+        {"science_images": config},
+        settings=_reading(sky_field),
+        archives=archive_settings(context),
+    )
     selected = [r for r in _selected(observations, sky_field, "science") if not r["deferred"]]
     works = [Work(identity(r), _archive_identity([r]), {"exposure": r}) for r in selected]
     report = stream(job, works)["science_images"]
@@ -162,6 +177,7 @@ def science_images(
 @dg.asset(
     **_SHARED,
     kinds={"fits"},
+    pool=POOLS["references"],
     code_version=CODE_VERSIONS["references"],
     metadata={"dagster/column_schema": manifest_schema("references")},
     check_specs=check_specs("references", sky_fields),
@@ -177,7 +193,13 @@ def references(
     """
     started = time.perf_counter()
     sky_field = get_field(context.partition_key)
-    job = job_of(sky_field, "references", {"references": config}, settings=_coadding(sky_field))
+    job = job_of(
+        sky_field,
+        "references",
+        {"references": config},
+        settings=_coadding(sky_field),
+        archives=archive_settings(context),
+    )
     rows = _selected(observations, sky_field, "reference")
     groups: dict[str, list[Row]] = {}
     for row in rows:

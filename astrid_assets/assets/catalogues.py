@@ -12,10 +12,10 @@ from astrid_assets.archives.alert_columns import ALERT_COLUMNS
 from astrid_assets.archives.catalogues.columns import KNOWN_COLUMNS
 from astrid_assets.archives.offers import questions_of
 from astrid_assets.assets.common import (
-    ARCHIVE_POOL,
     ARCHIVE_RETRIES,
     CODE_VERSIONS,
     OWNERS,
+    POOLS,
     Table,
     column_schema,
     job_of,
@@ -26,6 +26,7 @@ from astrid_assets.assets.common import (
     sky_fields,
 )
 from astrid_assets.assets.config import KnownObjectsConfig, SurveyCutoutsConfig, ZtfAlertsConfig
+from astrid_assets.assets.resources import ARCHIVE_RESOURCES, archive_settings
 from astrid_assets.assets.streaming import Job, Report, Work, stream
 from astrid_assets.checks.specs import check_specs
 from astrid_assets.compute import run_exposures
@@ -41,9 +42,8 @@ _SHARED: dict[str, Any] = {
     "dagster_type": Table,
     "group_name": "acquisition",
     "owners": OWNERS,
-    "pool": ARCHIVE_POOL,
     "retry_policy": ARCHIVE_RETRIES,
-    "required_resource_keys": {"run_lock"},
+    "required_resource_keys": {"run_lock", *ARCHIVE_RESOURCES},
 }
 
 
@@ -66,6 +66,7 @@ _WORDS = {
 @dg.asset(
     **_SHARED,
     kinds={"fits"},
+    pool=POOLS["survey_cutouts"],
     code_version=CODE_VERSIONS["survey_cutouts"],
     metadata={"dagster/column_schema": manifest_schema("survey_cutouts")},
     check_specs=check_specs("survey_cutouts", sky_fields),
@@ -79,7 +80,7 @@ def survey_cutouts(context: dg.AssetExecutionContext, config: SurveyCutoutsConfi
     """
     started = time.perf_counter()
     sky_field = get_field(context.partition_key)
-    job = job_of(sky_field, "survey_cutouts", {"survey_cutouts": config})
+    job = job_of(sky_field, "survey_cutouts", {"survey_cutouts": config}, archives=archive_settings(context))
     report = _answers(job, "survey_cutouts", [])
     return result_of(context, job, "survey_cutouts", report, started=started)
 
@@ -87,6 +88,7 @@ def survey_cutouts(context: dg.AssetExecutionContext, config: SurveyCutoutsConfi
 @dg.asset(
     **_SHARED,
     kinds={"parquet"},
+    pool=POOLS["known_objects"],
     code_version=CODE_VERSIONS["known_objects"],
     metadata={"dagster/column_schema": _columns("known_objects")},
     check_specs=check_specs("known_objects", sky_fields),
@@ -102,7 +104,7 @@ def known_objects(
     """
     started = time.perf_counter()
     sky_field = get_field(context.partition_key)
-    job = job_of(sky_field, "known_objects", {"known_objects": config})
+    job = job_of(sky_field, "known_objects", {"known_objects": config}, archives=archive_settings(context))
     report = _answers(job, "known_objects", _exposures(observations, sky_field))
     table = _together(job, "known_objects", report)
     result = result_of(context, job, "known_objects", report, started=started, value=table)
@@ -112,6 +114,7 @@ def known_objects(
 @dg.asset(
     **_SHARED,
     kinds={"parquet", "numpy"},
+    pool=POOLS["ztf_alerts"],
     code_version=CODE_VERSIONS["ztf_alerts"],
     metadata={"dagster/column_schema": _columns("ztf_alerts")},
     check_specs=check_specs("ztf_alerts", sky_fields),
@@ -126,7 +129,7 @@ def ztf_alerts(
     """
     started = time.perf_counter()
     sky_field = get_field(context.partition_key)
-    job = job_of(sky_field, "ztf_alerts", {"ztf_alerts": config})
+    job = job_of(sky_field, "ztf_alerts", {"ztf_alerts": config}, archives=archive_settings(context))
     report = _answers(job, "ztf_alerts", _exposures(observations, sky_field))
     table = _together(job, "ztf_alerts", report)
     result = result_of(context, job, "ztf_alerts", report, started=started, value=table)
@@ -140,7 +143,7 @@ def _exposures(observations: pa.Table, sky_field: Field) -> list[Row]:
     """Return what is asked about the science exposures that are worked on."""
     rows = [r for r in observations.to_pylist() if r["status"] == "selected" and r["role"] == "science"]
     wanted = [r for r in rows if r["archive"] in sky_field.archives and not r["deferred"]]
-    return [{name: r[name] for name in ("exposure_id", "mjd_mid", "footprint")} for r in wanted]
+    return [{name: r[name] for name in ("exposure_id", "survey", "mjd_mid", "footprint")} for r in wanted]
 
 
 def _answers(job: Job, asset: str, exposures: Sequence[Row]) -> Report:

@@ -16,6 +16,7 @@ from astrid_assets.assets.config import effective_options
 from astrid_assets.assets.streaming import Job, Report, Step
 from astrid_assets.checks.limits import limits
 from astrid_assets.checks.specs import check_results, shown
+from astrid_assets.clock import from_mjd
 from astrid_assets.errors import ArchiveUnavailableError
 from astrid_assets.fields import Field
 from astrid_assets.storage.ledger import write_metadata
@@ -30,13 +31,15 @@ from astrid_assets.storage.manifest import (
 from astrid_assets.storage.store import Store
 
 if TYPE_CHECKING:
+    from astrid_assets.archives.transport import Settings
+    from astrid_assets.archives.transport.tally import Tally
     from astrid_assets.storage.store import Row
 
 __all__ = [
-    "ARCHIVE_POOL",
     "ARCHIVE_RETRIES",
     "CODE_VERSIONS",
     "OWNERS",
+    "POOLS",
     "Table",
     "column_schema",
     "describe",
@@ -48,6 +51,7 @@ __all__ = [
     "raise_outage",
     "result_of",
     "sky_fields",
+    "traffic_metadata",
 ]
 
 sky_fields = dg.DynamicPartitionsDefinition(name="sky_field")
@@ -58,8 +62,18 @@ Table = dg.PythonObjectDagsterType(pa.Table, name="Table", description="A pyarro
 
 OWNERS = ["team:astrid"]
 
-ARCHIVE_POOL = "archive"
-"""Pool of the steps that talk to archives; no other step has a pool."""
+POOLS = {
+    "observations": "archive_search",
+    "science_images": "archive_images",
+    "references": "archive_images",
+    "survey_cutouts": "skyview",
+    "known_objects": "catalogues",
+    "ztf_alerts": "alerts",
+}
+"""Pools of the steps that talk to archives, by the hosts they talk to; no other step has a pool.
+
+They bound the steps of all runs. The requests that a host gets are bounded by the transport, for all
+processes."""
 
 ARCHIVE_RETRIES = dg.RetryPolicy(
     max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
@@ -67,7 +81,7 @@ ARCHIVE_RETRIES = dg.RetryPolicy(
 """Only for archives: an outage passes, a computation that failed will fail again."""
 
 CODE_VERSIONS: dict[str, str] = {
-    "observations": "1",
+    "observations": "2",
     "science_images": "1",
     "references": "2",
     "aligned_pairs": "2",
@@ -77,7 +91,7 @@ CODE_VERSIONS: dict[str, str] = {
     "candidates": "3",
     "survey_cutouts": "1",
     "known_objects": "1",
-    "ztf_alerts": "1",
+    "ztf_alerts": "2",
     "cutouts": "1",
     "light_curves": "2",
     "injections": "2",
@@ -128,7 +142,12 @@ def only_outages_are_retried() -> Iterator[None]:
     """Let an outage reach the retry policy of the step; every other error ends it at once."""
     try:
         yield
-    except (ArchiveUnavailableError, dg.Failure):
+    except ArchiveUnavailableError as error:
+        if error.retry_after is None:
+            raise
+        # the archive has said when it wants to be asked again
+        raise dg.RetryRequested(ARCHIVE_RETRIES.max_retries, error.retry_after) from error
+    except dg.Failure:
         raise
     except Exception as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
@@ -147,6 +166,7 @@ def job_of(
     configs: Mapping[str, dg.Config],
     *,
     settings: Mapping[str, Any] | None = None,
+    archives: Settings | None = None,
 ) -> Job:
     """Return the job that brings some assets of a field up to date.
 
@@ -163,13 +183,16 @@ def job_of(
 
     settings
         Settings of the field that change the result.
+
+    archives
+        How the services of archives are treated; needed by assets that ask them.
     """
     steps = tuple(
         Step(asset, effective_options(config, sky_field, asset), CODE_VERSIONS[asset], settings or {})
         for asset, config in configs.items()
     )
     force = any(getattr(config, "force", False) for config in configs.values())
-    return Job(Store(), sky_field, recipe, steps, force)
+    return Job(Store(), sky_field, recipe, steps, force, archives)
 
 
 def result_of(
@@ -232,11 +255,34 @@ def describe(job: Job, asset: str, report: Report, started: float) -> dict[str, 
         "n_reused": report.n_reused,
         **{f"n_{state}": counts[state] for state in STATES},
     }
+    metadata |= traffic_metadata(report.traffic)
     if report.n_new == 0:
         metadata["note"] = "nothing new: no exposure was processed"
     # what one wants to click stands above the long list of medians
     metadata |= _troubles(table) | preview(store, f"{store.folder(asset, job.sky_field.name)}/preview.png")
     return metadata | {"seconds": round(time.perf_counter() - started, 3)} | _medians(table)
+
+
+def traffic_metadata(traffic: Tally) -> dict[str, Any]:
+    """Return what was asked of the services of archives; nothing where none was."""
+    if not traffic.services:
+        return {}
+    total = traffic.total
+    lines = [
+        f"| {name} | {c.requests} | {c.bytes} | {c.cache_hits} | {c.revalidations} | {c.retries} |"
+        for name, c in traffic.services.items()
+    ]
+    head = "| service | requests | bytes | cache hits | revalidations | retries |\n|" + " --- |" * 6
+    oldest = {} if total.oldest_mjd is None else {"oldest_answer": from_mjd(total.oldest_mjd).isoformat()}
+    return {
+        "n_requests": total.requests,
+        "n_bytes": total.bytes,
+        "n_cache_hits": total.cache_hits,
+        "n_revalidations": total.revalidations,
+        "n_retries": total.retries,
+        **oldest,
+        "services": dg.MetadataValue.md("\n".join([head, *lines])),
+    }
 
 
 def _medians(table: pa.Table) -> dict[str, float]:

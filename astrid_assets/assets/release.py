@@ -15,7 +15,8 @@ from astrid_assets.assets.config import CONFIGS, TrainingReleaseConfig, effectiv
 from astrid_assets.checks.limits import judge
 from astrid_assets.checks.specs import check_results, check_specs, shown
 from astrid_assets.errors import ReleaseRefusedError
-from astrid_assets.fields import Field, load_fields
+from astrid_assets.fields import Field
+from astrid_assets.storage.known import known_fields
 from astrid_assets.storage.layout import ASSETS, OUTPUTS, RELEASE_FOLDERS
 from astrid_assets.storage.manifest import build_manifest, clean, digest, usable
 from astrid_assets.storage.store import Row, Store
@@ -87,7 +88,7 @@ def training_release(
 
 def _fields(store: Store, names: Sequence[str]) -> dict[str, Field]:
     """Return the fields that have samples, of those that are to take part."""
-    known = load_fields()
+    known = known_fields(store)
     unknown = sorted(set(names) - set(known))
     if unknown:
         msg = f"there is no field {unknown[0]!r} in the registry (option fields)"

@@ -28,9 +28,10 @@ from astrid_assets.assets.streaming import Work, stream
 from astrid_assets.checks.limits import limits
 from astrid_assets.checks.reporting import PAGE
 from astrid_assets.checks.specs import check_results, check_specs
-from astrid_assets.fields import get_field, load_fields
+from astrid_assets.fields import get_field
 from astrid_assets.reports.catalog import CATALOG_COLUMNS
 from astrid_assets.reports.results import FieldResults
+from astrid_assets.storage.known import known_fields
 from astrid_assets.storage.layout import ASSETS, RELEASE_FOLDERS
 from astrid_assets.storage.manifest import METRIC_PREFIX, build_manifest, digest, manifest_digest
 from astrid_assets.storage.store import Row, Store
@@ -227,7 +228,8 @@ def _over_all_fields(
 
 def _summary(asset: str, options: Mapping[str, Any]) -> Summary:
     """Return what is to be told, and its identity."""
-    store, fields = Store(), tuple(load_fields().values())
+    store = Store()
+    fields = tuple(known_fields(store).values())
     results = [FieldResults(store, one, ASSETS) for one in fields]
     release = _release(store)
     known = [[r.sky_field.model_dump(mode="json", exclude={"local"}), r.digest(ASSETS)] for r in results]

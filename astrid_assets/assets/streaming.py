@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from astrid_assets.archives.transport.shared import taken_traffic
+from astrid_assets.archives.transport.tally import Tally
 from astrid_assets.compute import run_exposures
 from astrid_assets.errors import (
     ArchiveUnavailableError,
@@ -29,6 +31,7 @@ from astrid_assets.storage.store import Row, Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from astrid_assets.archives.transport import Settings, Transport
     from astrid_assets.fields import Field
 
 __all__ = ["ATTEMPTS_MAX", "Job", "Product", "Report", "Step", "Task", "Work", "progress", "stream"]
@@ -97,6 +100,9 @@ class Job:
     force: bool = False
     """Whether to redo what is done."""
 
+    archives: Settings | None = None
+    """How the services of archives are treated; None as this installation has it. Changes no result."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -112,6 +118,13 @@ class Task:
 
     preview: bool = False
     """Whether to draw the preview picture of the asset."""
+
+    @property
+    def transport(self) -> Transport:
+        """What asks the services of archives; one for each process."""
+        from astrid_assets.archives.transport import shared_transport
+
+        return shared_transport(self.job.archives)
 
 
 @dataclass(frozen=True)
@@ -156,6 +169,9 @@ class Report:
     errors: tuple[Row, ...] = ()
     """New rows that failed or were rejected."""
 
+    traffic: Tally = field(default_factory=Tally)
+    """What was asked of the services of archives, for all assets of the job together."""
+
 
 def stream(
     job: Job, works: Sequence[Work], *, workers: int | None = None, beside: Collection[str] = ()
@@ -185,15 +201,31 @@ def stream(
     found = {step.asset: job.store.rows(step.asset, job.sky_field.name) for step in job.steps}
     settled = {asset: _settled(job, asset, rows, works, beside) for asset, rows in found.items()}
     tasks = [t for t in (_task(job, work, settled) for work in works) if t is not None]
-    new = _run(job, tasks, workers)
-    return {a: _report(works, found[a], settled[a], new[a]) for a in found}
+    new, traffic = _run(job, tasks, workers)
+    reports = {a: _report(works, found[a], settled[a], new[a]) for a in found}
+    return {a: replace(report, traffic=traffic) for a, report in reports.items()}
 
 
-def process(task: Task) -> dict[str, Row]:
+@dataclass(frozen=True)
+class Processed:
+    """What a worker did for one exposure."""
+
+    rows: dict[str, Row]
+    """The new row of each asset."""
+
+    traffic: Tally
+    """What was asked of the services of archives."""
+
+
+def process(task: Task) -> Processed:
     """Make what one exposure lacks and commit its rows; called in a worker.
 
     Errors that an exposure can have become rows; they never end the run.
     """
+    return Processed(_rows(task), taken_traffic())
+
+
+def _rows(task: Task) -> dict[str, Row]:
     from astrid_assets.assets.recipes import RECIPES
 
     recipe = RECIPES[task.job.recipe]
@@ -284,23 +316,25 @@ def _reinstate(job: Job, step: Step, key: str, row: Row, rows: dict[str, Row]) -
 # --- doing it -------------------------------------------------------------------------------------
 
 
-def _run(job: Job, tasks: list[Task], workers: int | None) -> dict[str, dict[str, Row]]:
-    """Run all tasks; return the new rows by asset and exposure."""
+def _run(job: Job, tasks: list[Task], workers: int | None) -> tuple[dict[str, dict[str, Row]], Tally]:
+    """Run all tasks; return the new rows by asset and exposure, and what was asked of services."""
     if tasks:
         tasks[-1] = replace(tasks[-1], preview=True)
     new: dict[str, dict[str, Row]] = {step.asset: {} for step in job.steps}
     tell = progress.get() or (lambda *_: None)
     label = job.steps[0].asset
     tell(job.sky_field.name, label, 0, len(tasks))
+    traffic = Tally()
     for done, outcome in enumerate(run_exposures(process, tasks, workers=workers), start=1):
         task = outcome.task
-        rows = outcome.result
-        if rows is None:
+        if outcome.result is None:
             rows = {s.asset: _commit_error(task, s, outcome.error, None) for s in task.steps}
+        else:
+            rows, traffic = outcome.result.rows, traffic + outcome.result.traffic
         for asset, row in rows.items():
             new[asset][row["exposure_id"]] = row
         tell(job.sky_field.name, label, done, len(tasks))
-    return new
+    return new, traffic
 
 
 def _commit(task: Task, step: Step, product: Product, start: float) -> Row:

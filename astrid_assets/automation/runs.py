@@ -21,7 +21,8 @@ from astrid_assets.automation.events import (
 )
 from astrid_assets.automation.instance import open_instance
 from astrid_assets.errors import ConfigurationError
-from astrid_assets.fields import Field, get_field, load_fields
+from astrid_assets.fields import Field, get_field
+from astrid_assets.storage.known import known_fields
 from astrid_assets.storage.layout import ASSETS, EXPOSURE_ASSETS, RELEASE_ASSETS
 from astrid_assets.storage.ledger import ledger
 from astrid_assets.storage.store import Row, Store
@@ -46,7 +47,7 @@ class FieldRun:
     """The field."""
 
     status: str
-    """``ok``, ``failed``, or ``not_built`` (none of its archives can be searched yet; nothing ran)."""
+    """``ok`` or ``failed``."""
 
     error: str | None = None
     """What went wrong, one line."""
@@ -264,7 +265,7 @@ def _check_assets(assets: Sequence[str] | None) -> None:
 def _is_anything_there() -> bool:
     """Tell whether any field has found its exposures; a release of nothing says nothing."""
     store = Store()
-    return any(store.manifest("observations", name) is not None for name in load_fields())
+    return any(store.manifest("observations", name) is not None for name in known_fields(store))
 
 
 @contextmanager
@@ -302,9 +303,6 @@ def _run(
     """Run job ``field`` for one field in this process."""
     from astrid_assets.automation.jobs import FIELD_JOB
 
-    if sky_field.runs_nothing:
-        text = f"no archive of the field is built yet ({', '.join(sky_field.archives)})"
-        return FieldRun(sky_field.name, "not_built", text)
     started = time.perf_counter()
     config = _force(assets or ASSETS) if force else {}
     result = _execute(

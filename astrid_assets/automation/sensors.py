@@ -44,7 +44,7 @@ def field_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Skip
     if not new:
         return dg.SkipReason("every field of the registry is a partition")
     new = new[:_CHUNK]
-    first = [f for f in new if f.enabled and not f.runs_nothing]
+    first = [f for f in new if f.enabled]
     return dg.SensorResult(
         dynamic_partitions_requests=[sky_fields.build_add_request([f.name for f in new])],
         run_requests=[dg.RunRequest(run_key=f"new-{f.name}", partition_key=f.name) for f in first],

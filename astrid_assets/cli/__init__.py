@@ -20,7 +20,9 @@ from astrid_assets.cli.export import export
 from astrid_assets.cli.fields import fields
 from astrid_assets.cli.output import print_json
 from astrid_assets.cli.plan import plan
+from astrid_assets.cli.record import record
 from astrid_assets.cli.run import run
+from astrid_assets.cli.standin import standin
 from astrid_assets.errors import AstridError
 
 __all__ = ["astrid", "main"]
@@ -35,7 +37,7 @@ def astrid() -> None:
     """
 
 
-for _command in (demo, run, plan, fields, difference, export, bench):
+for _command in (demo, run, plan, fields, difference, export, bench, record, standin):
     astrid.add_command(_command)
 
 

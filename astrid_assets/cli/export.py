@@ -185,9 +185,10 @@ def _export_candidate(
 def _field_of(store: Store, candidate_id: str, name: str | None) -> str:
     """Return the field that has a candidate of this name."""
     from astrid_assets.errors import AstridError
-    from astrid_assets.fields import get_field, load_fields
+    from astrid_assets.fields import get_field
+    from astrid_assets.storage.known import known_fields
 
-    names = [get_field(name).name] if name else list(load_fields())
+    names = [get_field(name).name] if name else list(known_fields(store))
     found = [one for one in names if _candidate(store, one, candidate_id) is not None]
     if len(found) == 1:
         return found[0]

@@ -6,7 +6,9 @@ file goes through `astrid_assets.images.foreign`.
 
 from __future__ import annotations
 
+import gzip
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -106,6 +108,7 @@ def open_fits(source: FitsSource) -> Iterator[fits.HDUList]:
         ImportError,
         AstropyUserWarning,
         fits.VerifyError,
+        zlib.error,
     ) as error:
         raise _image_error(source, error) from error
 
@@ -134,6 +137,7 @@ def verify_fits(source: FitsSource) -> None:
         What is wrong, in one line with the file's name.
     """
     with open_fits(source) as hdus:
+        _read_to_the_end(source)
         warnings.filterwarnings("error", "Error validating header", VerifyWarning)
         own = layout.LAYOUT in hdus[0].header
         for index, hdu in enumerate(hdus):
@@ -145,6 +149,20 @@ def verify_fits(source: FitsSource) -> None:
             raise ImageError(msg)
         if len(hdus) == 1 and hdus[0].header.get("NAXIS", 0) == 0:
             raise ImageError("holds no extension and no pixels")
+
+
+def _read_to_the_end(source: FitsSource) -> None:
+    """Read a gzipped file through: astropy stops after the last header, which may lie before a cut."""
+    path = _path_of(source)
+    if path is None:
+        return
+    with path.open("rb") as handle:
+        packed = handle.read(2) == b"\x1f\x8b"
+        handle.seek(0)
+        if packed:
+            with gzip.GzipFile(fileobj=handle) as unpacked:
+                while unpacked.read(1024 * 1024):
+                    pass
 
 
 def _checksums_match(hdu: Any) -> bool:

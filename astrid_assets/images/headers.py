@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from astrid_assets.surveys import Profile, TimeKeys
 
 __all__ = [
+    "DAYS_OF_A_STACK",
     "Facts",
     "Times",
     "calibration_version",
@@ -39,7 +40,8 @@ _BTJD = 56999.5  # MJD of TESS's own zero of time, JD 2457000
 _UNIX = 40587.0  # MJD of 1970-01-01
 # texts that stand for "no value"
 _NOTHING = frozenset({"", "nan", "n/a", "none", "null", "unknown", "undefined", "notpresent", "-"})
-_DAYS_OF_A_STACK = 1.0  # what is combined within a night is one epoch
+DAYS_OF_A_STACK = 1.0
+"""What is combined within a night is one epoch; what spans more is a stack."""
 
 
 @dataclass
@@ -446,7 +448,7 @@ def is_stack(header: Mapping[str, Any], profile: Profile, filename: str, times: 
     if not marked:
         return False
     known = times.start is not None and times.end is not None
-    return not known or times.end - times.start > _DAYS_OF_A_STACK
+    return not known or times.end - times.start > DAYS_OF_A_STACK
 
 
 def facts(

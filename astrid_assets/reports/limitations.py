@@ -230,11 +230,6 @@ def _labels(results: FieldResults) -> Iterator[Limitation]:
 
 
 def _archives(results: FieldResults) -> Iterator[Limitation]:
-    missing = results.sky_field.unbuilt_archives
-    if missing:
-        yield Limitation(
-            "archives", f"Archives of the field that were not searched: {', '.join(missing)} (not built yet)."
-        )
     failed = [r for r in results.rows("observations") if r["status"] == "failed"]
     if failed:
         yield Limitation(

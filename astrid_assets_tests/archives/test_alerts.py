@@ -13,7 +13,14 @@ import pytest
 from astropy.io import fits
 
 from astrid_assets.archives.alert_columns import alert_schema
-from astrid_assets.archives.alerts import alert_table, alert_triplets, decode_stamps, label_of, read_packets
+from astrid_assets.archives.alerts import (
+    alert_table,
+    alert_triplets,
+    decode_stamps,
+    label_of,
+    packet_files,
+    read_packets,
+)
 from astrid_assets.archives.simulated.alert_schema import ALERT_SCHEMA, empty_candidate
 from astrid_assets.errors import BadAnswerError
 from astrid_assets.images.triplets import STAMP_BITS
@@ -26,7 +33,7 @@ BROKEN = 5
 def stamp(image: np.ndarray) -> bytes:
     stream = io.BytesIO()
     fits.PrimaryHDU(image.astype(">f4")).writeto(stream)
-    return gzip.compress(stream.getvalue())
+    return gzip.compress(stream.getvalue(), mtime=0)
 
 
 def record(science: bytes | None = None, **candidate) -> dict:
@@ -83,6 +90,20 @@ def test_a_tar_is_read_past_its_broken_members(mode: str):
     assert len(found) == 2
 
 
+def test_only_packets_are_taken_out_of_a_tar():
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        folder = tarfile.TarInfo("night.avro")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for name in ("night.avro/1.avro", "night.avro/readme.txt", "2.avro"):
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            archive.addfile(member, io.BytesIO(b"x"))
+    stream.seek(0)
+    assert list(packet_files(stream, "t")) == [("night.avro/1.avro", b"x"), ("2.avro", b"x")]
+
+
 @pytest.mark.parametrize("content", [b"", b"<html></html>", b"Obj\x01", b"\x1f\x8b\x08 no gzip"])
 def test_what_is_no_packet(content: bytes):
     with pytest.raises(BadAnswerError) as error:
@@ -96,6 +117,7 @@ def test_sentinels_and_spellings():
     assert (packet.solar_system_name, packet.solar_system_distance) == (None, None)
     assert packet_of(isdiffpos="1").positive
     assert packet.mjd == 60930.0
+    assert packet.publisher == "test"
 
 
 def test_pixels_without_a_value_are_missing():
@@ -137,7 +159,11 @@ def test_a_larger_stamp_is_cropped_about_its_middle():
     assert not mask[0].any()
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"no FITS"), stamp(np.zeros((3, 4, 5)))])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"no FITS", mtime=0), stamp(np.zeros((3, 4, 5)))],
+    ids=["empty", "no gzip", "no FITS", "cube"],
+)
 def test_a_stamp_that_cannot_be_read_is_missing(content: bytes):
     stamps, mask = decode_stamps(packet_of(content))
     assert np.isnan(stamps).all()
@@ -192,6 +218,27 @@ def test_every_real_packet_becomes_finite_or_flagged(real_data: Path):
     table = alert_table(packets, night="n", packet="p", stamps="s")
     assert table.column("object_id").null_count == 0
     assert sum(name is not None for name in table.column("solar_system_name").to_pylist()) == 18
+
+
+@pytest.mark.real_data
+def test_real_packets_of_every_schema(real_data: Path):
+    """From 2018, without version and publisher, to 4.01; both spellings of the sign."""
+    packets, broken = [], {}
+    for path in sorted(real_data.rglob("*.avro")):
+        try:
+            packets.extend(read_packets(path))
+        except BadAnswerError as error:
+            broken[path.name] = str(error)
+    assert {packet.schema for packet in packets} == {None, "3.3", "4.01"}
+    assert {packet.publisher for packet in packets} == {None, "ZTF (www.ztf.caltech.edu)"}
+    assert len(broken) == BROKEN
+    assert all(message.startswith(f"{name}: broken Avro: ") for name, message in broken.items())
+    for packet in packets:
+        sign = packet.candidate["isdiffpos"]
+        assert packet.positive == (sign in ("t", "1")), sign
+        assert 0 <= packet.ra < 360
+        assert -90 <= packet.dec <= 90
+        assert 58200 < packet.mjd < 60300
 
 
 @pytest.mark.real_data

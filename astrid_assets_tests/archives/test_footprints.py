@@ -86,3 +86,48 @@ def test_the_circle_that_holds_images(ra: float, dec: float):
     assert enclosing_radius(ra, dec, [image]) == pytest.approx(half, rel=1e-6)
     assert enclosing_radius(ra, dec, [image, box(ra, dec, 0.1)]) == pytest.approx(half, rel=1e-6)
     assert enclosing_radius(ra, dec, []) == 0.0
+
+
+def corners(*points: tuple[float, float]) -> list:
+    """Return positions so many degrees east and north of (10, 20) on the tangent plane."""
+    x, y = np.radians(np.array(points, float)).T
+    bottom = np.cos(np.radians(20)) - y * np.sin(np.radians(20))
+    lon = np.radians(10) + np.arctan2(x, bottom)
+    lat = np.arctan2(np.sin(np.radians(20)) + y * np.cos(np.radians(20)), np.hypot(x, bottom))
+    return list(zip(np.degrees(lon), np.degrees(lat), strict=True))
+
+
+ELL = ((0, 0), (0.2, 0), (0.2, 0.1), (0.1, 0.1), (0.1, 0.2), (0, 0.2))
+"""Three of four squares: as the outline of chips of which one is missing."""
+
+
+def test_a_general_quadrilateral():
+    """A trapezium with sides of 0.2 and 0.1 deg covers three quarters of the square around it."""
+    square, trapezium = ((0, 0), (0.2, 0), (0.2, 0.2), (0, 0.2)), ((0, 0), (0.2, 0), (0.15, 0.2), (0.05, 0.2))
+    assert coverage(corners(*square), corners(*trapezium)) == pytest.approx(0.75, rel=1e-4)
+    assert coverage(corners(*trapezium), corners(*square)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("turn", range(6))
+@pytest.mark.parametrize("step", [1, -1])
+def test_an_outline_that_is_not_convex(turn: int, step: int):
+    """Whichever corner comes first, and either way around."""
+    ell = corners(*(ELL[turn:] + ELL[:turn])[::step])
+    square, missing = (
+        corners((0, 0), (0.2, 0), (0.2, 0.2), (0, 0.2)),
+        corners((0.1, 0.1), (0.2, 0.1), (0.2, 0.2), (0.1, 0.2)),
+    )
+    assert coverage(square, ell) == pytest.approx(0.75, rel=1e-4)
+    assert coverage(ell, square) == pytest.approx(1.0)
+    assert coverage(ell, ell) == pytest.approx(1.0)
+    assert coverage(missing, ell) == pytest.approx(0.0, abs=1e-9)
+    inside, outside = corners((0.05, 0.15), (0.15, 0.15))
+    assert touches_circle(ell, *inside, 0.001)
+    assert not touches_circle(ell, *outside, 0.001)
+
+
+def test_a_closed_outline_repeats_its_first_corner():
+    square = corners((0, 0), (0.2, 0), (0.2, 0.2), (0, 0.2))
+    half = corners((0, 0), (0.1, 0), (0.1, 0.2), (0, 0.2), (0, 0))
+    assert coverage(square, half) == pytest.approx(0.5, rel=1e-4)
+    assert touches_circle(half, *corners((0.05, 0.05))[0], 0.001)

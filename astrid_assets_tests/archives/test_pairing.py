@@ -8,9 +8,16 @@ import random
 
 import pytest
 
-from astrid_assets.archives.pairing import REFERENCE_EXPOSURES_MAX, Verdict, pair_exposures, pairing_key
+from astrid_assets.archives.availability import missions
+from astrid_assets.archives.pairing import (
+    COLOUR_TERM_UNKNOWN,
+    REFERENCE_EXPOSURES_MAX,
+    Verdict,
+    pair_exposures,
+    pairing_key,
+)
 from astrid_assets.archives.protocol import Exposure
-from astrid_assets.fields import Event, Field, Limits, LocalOptions, Window
+from astrid_assets.fields import CrossSurvey, Event, Field, Limits, LocalOptions, Window
 
 SQUARE = ((9.9, -0.1), (10.1, -0.1), (10.1, 0.1), (9.9, 0.1))
 
@@ -75,7 +82,8 @@ def test_a_science_exposure_gets_the_stack_of_its_kind():
 def test_a_reference_of_another_kind_is_none(name: str):
     other = dataclasses.replace(REFERENCE, **{name: "other"})
     verdicts = paired(SCIENCE, other)
-    assert verdicts["s1"].reason == f"no reference of its kind: {pairing_key(SCIENCE)}"
+    hint = "; cross_survey would allow one of other" if name == "survey" else ""
+    assert verdicts["s1"].reason == f"no reference of its kind: {pairing_key(SCIENCE)}{hint}"
     assert verdicts["ref"].reason == "no science exposure needs it as a reference"
 
 
@@ -88,6 +96,7 @@ def test_a_reference_of_another_kind_is_none(name: str):
         ({"footprint": ()}, "no world coordinates: its place on the sky is unknown"),
         ({"bytes": 600_000_000}, "file too large: 600 MB > 500 MB"),
         ({"seeing": 4.5}, "seeing too bad: 4.50 > 4 arcsec"),
+        ({"limiting_magnitude": 18.5}, "not deep enough: 18.50 < 19 AB mag"),
         ({"archive": "simulated"}, "archive not asked for: simulated"),
         ({"mjd_start": math.nan}, "time of observation unknown"),
         ({"mjd_mid": 60200.0, "mjd_start": 60200, "mjd_end": 60200}, None),
@@ -95,7 +104,7 @@ def test_a_reference_of_another_kind_is_none(name: str):
     ],
 )
 def test_every_rejection_says_why(change: dict, reason: str | None):
-    sky_field = field(bands=("r",), limits=Limits(seeing_max_arcsec=4.0))
+    sky_field = field(bands=("r",), limits=Limits(seeing_max_arcsec=4.0, limiting_magnitude_min=19.0))
     bad = dataclasses.replace(SCIENCE, **change)
     verdict = paired(bad, REFERENCE, sky_field=sky_field)[bad.exposure_id]
     expected = "outside both windows" if reason is None else reason
@@ -157,6 +166,87 @@ def test_a_stack_that_may_contain_the_event_is_no_reference():
     after = dataclasses.replace(REFERENCE, mjd_start=55797.0 + 366, mjd_end=56900.0)
     for reference, status in ((before, "selected"), (too_near, "rejected"), (after, "selected")):
         assert paired(science, reference, sky_field=sky_field)["s1"].status == status
+
+
+def test_a_stack_of_all_of_pan_starrs_contains_sn_2011fe():
+    """The epochs of its stacks run from June 2009 to February 2015, over the event."""
+    span = missions()["PS1"].observed
+    stack = dataclasses.replace(
+        REFERENCE, survey="ps1", archive="ps1", mjd_start=span.start_mjd, mjd_end=span.end_mjd
+    )
+    event = Event(name="SN 2011fe", ra=210.7738, dec=54.2737, date="2011-08-24")
+    for window in (Window(), Window(start="2009-01-01", end="2016-01-01")):
+        sky_field = field(
+            archives=("local", "ps1"),
+            event=event,
+            science_window=Window(start="2011-08-24", end="2012-08-24"),
+            reference_window=window,
+            cross_survey=CrossSurvey(references=("ps1",)),
+        )
+        verdicts = paired(exposure("s1", 55820.0), stack, sky_field=sky_field)
+        assert verdicts["ref"].reason.startswith("reference may contain SN 2011fe: MJD 54984.0 to 57079.0")
+        assert verdicts["s1"].status == "rejected"
+
+
+CROSS = CrossSurvey(references=("ps1",))
+PS1 = dataclasses.replace(REFERENCE, exposure_id="stack", survey="ps1", detector_type="gpc1", calibration="3")
+
+
+def test_a_reference_of_another_survey_needs_the_option_and_is_flagged():
+    plain = paired(SCIENCE, PS1)["s1"]
+    assert (
+        plain.reason
+        == f"no reference of its kind: {pairing_key(SCIENCE)}; cross_survey would allow one of ps1"
+    )
+    verdicts = paired(SCIENCE, PS1, sky_field=field(cross_survey=CROSS))
+    assert (verdicts["s1"].status, verdicts["s1"].reference_id) == ("selected", "stack")
+    assert verdicts["s1"].flags == COLOUR_TERM_UNKNOWN
+    assert (verdicts["stack"].status, verdicts["stack"].flags) == ("selected", None)
+
+
+def test_only_the_surveys_and_bands_that_are_asked_for_cross():
+    for other in (dataclasses.replace(PS1, survey="sdss"), dataclasses.replace(PS1, band="i")):
+        assert paired(SCIENCE, other, sky_field=field(cross_survey=CROSS))["s1"].status == "rejected"
+    # nor another detector of the same survey
+    chip = dataclasses.replace(REFERENCE, detector_type="other")
+    same = field(cross_survey=CrossSurvey(references=("ztf",)))
+    assert paired(SCIENCE, chip, sky_field=same)["s1"].status == "rejected"
+
+
+def test_a_reference_of_its_own_survey_comes_first_if_it_will_do():
+    crossing = field(cross_survey=CROSS)
+    own = paired(SCIENCE, REFERENCE, PS1, sky_field=crossing)["s1"]
+    assert (own.reference_id, own.flags) == ("ref", None)
+    small = dataclasses.replace(REFERENCE, footprint=moved(0.1))
+    other = paired(SCIENCE, small, PS1, sky_field=crossing)["s1"]
+    assert (other.reference_id, other.flags, other.overlap) == (
+        "stack",
+        COLOUR_TERM_UNKNOWN,
+        pytest.approx(1.0),
+    )
+
+
+def test_a_reference_of_another_survey_keeps_the_guard_gap_too():
+    near = dataclasses.replace(PS1, mjd_end=60075.0)
+    sky_field = field(guard_days=240.0, cross_survey=CROSS)
+    verdict = paired(exposure("s1", 60311.0), near, sky_field=sky_field)["s1"]
+    assert verdict.reason == "every reference within the guard gap: 240 days"
+
+
+def test_a_survey_that_had_ended_says_so():
+    """GALEX lost its FUV detector in 2009 and was switched off in 2013."""
+    uv = {"survey": "galex", "detector_type": "galex", "band": "FUV", "calibration": "6"}
+    sky_field = field(
+        science_window=Window(start="2004-01-01", end="2008-01-01"),
+        reference_window=Window(start="2010-01-01"),
+    )
+    fuv = paired(exposure("s1", 54000.0, **uv), sky_field=sky_field)["s1"]
+    assert fuv.reason == (
+        "no reference of its kind: galex/galex/FUV/6; GALEX FUV observed 2003-05-28 to 2009-05-31: "
+        "nothing in the reference window (from 2010-01-01)"
+    )
+    nuv = paired(exposure("s1", 54000.0, **(uv | {"band": "NUV"})), sky_field=sky_field)["s1"]
+    assert nuv.reason == "no reference of its kind: galex/galex/NUV/6"
 
 
 def test_a_stack_of_unknown_epochs_is_rejected():

@@ -24,14 +24,6 @@ PER_EXPOSURE = set(EXPOSURE_ASSETS) - {"observations", "references"}
 
 TINY = tiny_field()
 
-UNBUILT = """
-later:
-  ra: 10.0
-  dec: 41.0
-  radius: 0.1
-  archives: [mast]
-"""
-
 
 def run(**options: object) -> RunSummary:
     """Run the field alone: a notebook takes longer than all the rest."""
@@ -49,7 +41,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSummary]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
         patch.delenv("ASTRID_DATA", raising=False)
-        install(TINY, UNBUILT)
+        install(TINY)
         return home, run()
 
 
@@ -194,13 +186,6 @@ def test_a_busy_field_fails_with_one_clear_line():
     assert not summary.ok
     assert "field tiny is being processed by run 01234567" in summary.fields[0].error
     assert "\n" not in summary.fields[0].error
-
-
-def test_a_field_whose_archives_are_not_built_runs_nothing_and_says_so():
-    install(UNBUILT)
-    (field,) = run_fields(["later"]).fields
-    assert (field.status, field.run_id) == ("not_built", None)
-    assert field.error == "no archive of the field is built yet (mast)"
 
 
 def test_unknown_fields_and_assets_are_refused():

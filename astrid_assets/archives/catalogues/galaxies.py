@@ -11,15 +11,21 @@ import numpy as np
 
 from astrid_assets.archives.catalogues.columns import known_table
 from astrid_assets.archives.catalogues.votable import read_votable, shown
+from astrid_assets.archives.transport.request import Request
 from astrid_assets.errors import BadAnswerError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SDSS_QUERY", "parse_ned", "parse_sdss"]
+    from astrid_assets.archives.protocol import Cone
+
+__all__ = ["SDSS_QUERY", "SDSS_ROWS", "count_sdss", "ned_request", "parse_ned", "parse_sdss", "sdss_request"]
+
+SDSS_ROWS = 100_000
+"""Rows of one answer; own choice, below the 500 000 after which SkyServer stops."""
 
 SDSS_QUERY = """
-SELECT p.objID, p.ra, p.dec, p.type, p.modelMag_r, p.petroR50_r, s.z, s.class
+SELECT TOP {rows} p.objID, p.ra, p.dec, p.type, p.modelMag_r, p.petroR50_r, s.z, s.class
 FROM fGetNearbyObjEq({ra}, {dec}, {arcmin}) AS n
 JOIN PhotoObj AS p ON p.objID = n.objID
 LEFT JOIN SpecObj AS s ON s.bestObjID = p.objID
@@ -29,6 +35,41 @@ WHERE p.clean = 1 AND p.mode = 1 AND p.type = 3
 
 _NED_GALAXIES = ("G", "GPair", "GTrpl", "QSO", "G_Lens")
 """Types of NED that are galaxies; quasars vary."""
+
+
+def sdss_request(cone: Cone, *, max_rows: int = SDSS_ROWS) -> Request:
+    """Return the query for the galaxies in a circle, to SkyServer of data release 17."""
+    arcmin = f"{cone.radius * 60.0:.6f}"
+    query = SDSS_QUERY.format(ra=f"{cone.ra:.8f}", dec=f"{cone.dec:.8f}", arcmin=arcmin, rows=max_rows)
+    asked = (("cmd", " ".join(query.split())), ("format", "csv"))
+    path = "/dr17/SkyServerWS/SearchTools/SqlSearch"
+    return Request("sdss", path, "catalogue", "csv", query=asked)
+
+
+def count_sdss(content: bytes) -> int:
+    """Return the number of rows of a SkyServer answer; raises as `parse_sdss`."""
+    parse_sdss(content)
+    return sum(line[:1].isdigit() for line in content.splitlines())
+
+
+def ned_request(cone: Cone) -> Request:
+    """Return the search for the objects in a circle; ``list_limit`` 0 asks for all of them."""
+    query = (
+        ("of", "xml_main"),
+        ("img_stamp", "NO"),
+        ("extend", "no"),
+        ("list_limit", "0"),
+        ("search_type", "Near Position Search"),
+        ("in_csys", "Equatorial"),
+        ("in_equinox", "J2000.0"),
+        ("lon", f"{cone.ra:.8f}d"),
+        ("lat", f"{cone.dec:.8f}d"),
+        ("radius", f"{cone.radius * 60.0:.6f}"),
+        ("out_csys", "Equatorial"),
+        ("out_equinox", "J2000.0"),
+        ("obj_sort", "RA or Longitude"),
+    )
+    return Request("ned", "/cgi-bin/objsearch", "catalogue", "votable", query=query)
 
 
 def parse_sdss(content: bytes) -> pa.Table:

@@ -3,24 +3,87 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from astrid_assets.archives.catalogues.columns import known_table
+from astrid_assets.archives.catalogues.tap import circle, tap_request
+from astrid_assets.archives.catalogues.vizier import vizier_request
 from astrid_assets.archives.catalogues.votable import Columns, read_votable, shown
 from astrid_assets.errors import BadAnswerError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["parse_gaia", "parse_vsx"]
+    from astrid_assets.archives.protocol import Cone
+    from astrid_assets.archives.transport.request import Request
+
+__all__ = ["GAIA_ROWS", "gaia_pages", "gaia_request", "parse_gaia", "parse_vsx", "vsx_request"]
+
+GAIA_ROWS = 2000
+"""Rows of a synchronous answer without an account: ``astroquery.gaia`` documents this limit."""
+
+_GAIA_QUERY = """
+SELECT TOP {rows} source_id, ref_epoch, ra, ra_error, dec, dec_error, parallax, pmra, pmdec,
+phot_g_mean_mag, phot_variable_flag, in_qso_candidates, in_galaxy_candidates
+FROM gaiadr3.gaia_source WHERE {circle} AND source_id > {after} ORDER BY source_id
+"""
 
 _SUSPECTED, _CERTAIN = 0.6, 0.95
 """Confidence in a suspected variable of VSX (flag V = 1) and in an accepted one (V = 0)."""
 
 _EXCLUDED = (2, 3)
 """Flags V of VSX for what is no variable after all, and for a second entry of the same star."""
+
+
+def gaia_request(cone: Cone, *, after: int = 0, max_rows: int = GAIA_ROWS) -> Request:
+    """Return the query for the sources in a circle, in the order of their numbers.
+
+    Parameters
+    ----------
+    cone
+        The circle.
+
+    after
+        Number of the last source of the page before; 0 for the first page.
+
+    max_rows
+        Rows of a page.
+    """
+    query = _GAIA_QUERY.format(rows=max_rows, circle=circle(cone), after=after)
+    # one more than are asked for: that TOP has been reached is no overflow
+    return tap_request("gaia", "/tap-server/tap", query, max_rows=max_rows + 1, format="votable_plain")
+
+
+def gaia_pages(ask: Callable[[Request], bytes], cone: Cone, *, max_rows: int = GAIA_ROWS) -> Iterator[bytes]:
+    """Yield all pages of Gaia's answer about a circle: a page that is full is followed by another.
+
+    Parameters
+    ----------
+    ask
+        Asks the service.
+
+    cone
+        The circle.
+
+    max_rows
+        Rows of a page.
+    """
+    after = 0
+    while True:
+        content = ask(gaia_request(cone, after=after, max_rows=max_rows))
+        yield content
+        numbers = read_votable(content, service="Gaia").get("source_id", ())
+        if len(numbers) < max_rows:
+            return
+        after = max(int(number) for number in numbers)
+
+
+def vsx_request(cone: Cone) -> Request:
+    """Return the query for the variables in a circle."""
+    return vizier_request("B/vsx/vsx", cone)
 
 
 def parse_gaia(content: bytes) -> pa.Table:

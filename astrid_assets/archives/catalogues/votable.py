@@ -11,12 +11,17 @@ import numpy as np
 from astrid_assets.errors import ArchiveUnavailableError, BadAnswerError
 
 if TYPE_CHECKING:
-    from astropy.io.votable.tree import Resource, VOTableFile
+    from astropy.io.votable.tree import Resource, TableElement, VOTableFile
 
-__all__ = ["Columns", "read_votable", "shown"]
+__all__ = ["Columns", "TooManyRowsError", "count_rows", "read_votable", "shown", "table_columns"]
 
 Columns = dict[str, np.ndarray]
 """Columns by name, in lower case: real numbers as float64 with NaN where there is none, all else objects."""
+
+
+class TooManyRowsError(BadAnswerError):
+    """A service says that it has left out rows: its circle has to be asked for in parts."""
+
 
 _OUTAGES = ("not currently reachable", "no connection", "connect error", "timeout", "unavailable")
 """Words of a service that cannot answer now."""
@@ -41,8 +46,11 @@ def read_votable(content: bytes, *, service: str) -> Columns:
     ArchiveUnavailableError
         The service reports that it cannot answer now.
 
+    TooManyRowsError
+        The service reports that it left out rows.
+
     BadAnswerError
-        The answer is no VOTable, is cut off, reports an error, or leaves out rows.
+        The answer is no VOTable, is cut off, or reports an error.
     """
     from astropy.io.votable import parse
 
@@ -55,7 +63,17 @@ def read_votable(content: bytes, *, service: str) -> Columns:
     table = next(iter(document.iter_tables()), None)
     if _found_nothing(document, service) or table is None:
         return {}
+    return table_columns(table)
+
+
+def table_columns(table: TableElement) -> Columns:
+    """Return the columns of one table of a VOTable."""
     return {f.name.lower(): _column(table.array[f.ID]) for f in table.fields}
+
+
+def count_rows(content: bytes, *, service: str) -> int:
+    """Return the number of rows of the first table; raises as `read_votable`."""
+    return len(next(iter(read_votable(content, service=service).values()), ()))
 
 
 def shown(content: bytes) -> str:
@@ -78,6 +96,8 @@ def _found_nothing(document: VOTableFile, service: str) -> bool:
         return False
     if any(word in text.lower() for word in _NOTHING):
         return True
+    if any(complaint.startswith("overflow") for complaint in complaints):
+        raise TooManyRowsError(f"{service}: {text}")
     if any(word in text.lower() for word in _OUTAGES):
         raise ArchiveUnavailableError(f"{service}: {text}")
     raise BadAnswerError(f"{service}: {text}")
@@ -89,7 +109,7 @@ def _complaints(document: VOTableFile) -> Iterator[str]:
         for info in part.infos:
             status, content = str(info.value).upper(), " ".join((info.content or "").split())
             if info.name == "QUERY_STATUS" and status in {"ERROR", "OVERFLOW"}:
-                yield content or status.lower()
+                yield f"overflow {content}".strip() if status == "OVERFLOW" else content or status.lower()
             if info.name == "Error" and str(info.value).strip():
                 yield str(info.value).strip()
         for param in part.params:

@@ -18,7 +18,17 @@ from astrid_assets.science.catalogue import outside_fraction
 
 __all__ = ["RECIPES"]
 
-_SUFFIXES = {"gaia": "vot", "vsx": "vot", "ned": "vot", "skybot": "vot", "sdss": "csv", "tns": "csv"}
+_SUFFIXES = {
+    "gaia": "vot",
+    "ps1": "json",
+    "vsx": "vot",
+    "sdss": "csv",
+    "ned": "vot",
+    "simbad": "vot",
+    "tns": "csv",
+    "bts": "csv",
+    "skybot": "vot",
+}
 """Ending of the file that an answer is kept in, by its format."""
 
 
@@ -38,7 +48,7 @@ def _ask(task: Task) -> _Answer:
         return _Answer(None, nothing=inputs["not_configured"])
     question = Question.from_dict(inputs["question"])
     try:
-        return _Answer(question, fetch(task.job.sky_field, question, **_grid(task)))
+        return _Answer(question, fetch(task.job.sky_field, question, task.transport, **_grid(task)))
     except NoCoverageError as error:
         return _Answer(question, nothing=str(error))
 

@@ -15,7 +15,7 @@ from astrid_assets.archives import open_archive
 from astrid_assets.archives.planning import exposure_of
 from astrid_assets.assets.recipes.common import Recipe, is_space, preview, provenance, write_parquet, written
 from astrid_assets.assets.streaming import ATTEMPTS_MAX, Product, Step, Task
-from astrid_assets.errors import BadAnswerError, ConfigurationError, ImageError, NoReferenceError
+from astrid_assets.errors import BadAnswerError, ImageError, NoReferenceError
 from astrid_assets.images import (
     AlignedPair,
     Difference,
@@ -83,10 +83,7 @@ def _require_complete(image: MaskedImage, filename: str) -> None:
 
 def _download(task: Task, exposure: Exposure, place: Path) -> tuple[Path, str]:
     """Return the image file and its checksum; what is broken three times stays broken."""
-    archive = open_archive(exposure.archive, task.job.sky_field)
-    if archive is None or exposure.archive not in task.job.sky_field.archives:
-        msg = f"archive {exposure.archive} is none of field {task.job.sky_field.name}"
-        raise ConfigurationError(msg)
+    archive = open_archive(exposure.archive, task.job.sky_field, task.transport)
     for attempt in range(1, ATTEMPTS_MAX + 1):
         try:
             download = archive.download(exposure, place)
