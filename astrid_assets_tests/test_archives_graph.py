@@ -139,6 +139,17 @@ def test_a_field_runs_to_its_report(graph: Graph, name: str):
     assert Path(graph.store.path("reports", name, "index.html")).exists()
 
 
+def test_data_of_a_stand_in_are_never_taken_for_those_of_the_archive(graph: Graph):
+    """Every row says who answered, and so does the page; from the archive itself it would be another file."""
+    for name in ("ztf", "jwst", "ps1", "cross"):
+        rows = graph.store.manifest("observations", name).to_pylist()
+        assert {r["served_by"] for r in rows if r["product"] != "query"} == {"127.0.0.1"}
+        assert all(r["revision"].endswith("@served-by:127.0.0.1") for r in rows if r["product"] != "query")
+        page = Path(graph.store.path("reports", name, "index.html")).read_text()
+        assert "answered by 127.0.0.1" in page
+        assert "Real data" not in page
+
+
 def test_what_stands_beside_the_images(graph: Graph):
     """Cutouts of other surveys, catalogues and alerts of the same sky."""
     cutouts = graph.store.manifest("survey_cutouts", "ztf").to_pylist()

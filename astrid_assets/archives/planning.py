@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from astrid_assets.archives.transport import Settings, Transport
     from astrid_assets.fields import Field
 
-__all__ = ["OBSERVATION_COLUMNS", "Plan", "Query", "downloads", "exposure_of", "pairs", "plan"]
+__all__ = ["OBSERVATION_COLUMNS", "Plan", "Query", "downloads", "exposure_of", "host_of", "pairs", "plan"]
 
 _NO_EXPOSURES = ("skyview", "alerts", "catalogues")
 """Archives that offer cutouts, alerts and catalogues; what they have is no exposure."""
@@ -65,6 +65,7 @@ OBSERVATION_COLUMNS: dict[str, tuple[str, str]] = {
     "url": ("string", "locator at the archive"),
     "revision": ("string", "changes when the archive reprocesses the file"),
     "problem": ("string", "why the archive says that it cannot be used"),
+    "served_by": ("string", "host that answered in place of the archive: a stand-in, a mirror"),
 }
 """Type and description of the columns of the table of observations."""
 
@@ -131,6 +132,7 @@ def plan(sky_field: Field, *, previous: pa.Table | None = None, archives: Settin
         How the services of archives are treated; by default as this installation has it.
     """
     transport = shared_transport(archives)
+    served_by = transport.settings.replaced
     earlier = [r for r in _rows(previous) if r["archive"] in sky_field.archives and r["product"] != "query"]
     queries, offered = _unsearched(sky_field), []
     gone: list[Exposure] = []
@@ -141,8 +143,7 @@ def plan(sky_field: Field, *, previous: pa.Table | None = None, archives: Settin
             gone += known
             continue
         query, exposures = _search(name, asked, transport)
-        if query.state == "failed":
-            exposures = known
+        exposures = known if query.state == "failed" else [_served(e, served_by) for e in exposures]
         found = {e.exposure_id for e in exposures}
         gone += [e for e in known if e.exposure_id not in found]
         offered += exposures
@@ -234,6 +235,17 @@ def _search(name: str, sky_field: Field, transport: Transport) -> tuple[Query, l
     return Query(name, "ok" if exposures else "empty", len(exposures)), exposures
 
 
+_SERVED = "@served-by:"
+"""Stands in a revision before the host that answered in place of the archive."""
+
+
+def _served(exposure: Exposure, host: str | None) -> Exposure:
+    """Return an exposure with the host in its revision: the archive's own file is another one."""
+    if host is None or exposure.archive in ("simulated", "local"):
+        return exposure
+    return dataclasses.replace(exposure, revision=f"{exposure.revision}{_SERVED}{host}")
+
+
 def _rows(table: pa.Table | None) -> list[dict[str, Any]]:
     return [] if table is None else table.to_pylist()
 
@@ -254,7 +266,13 @@ def _row(verdict: Verdict) -> dict[str, Any]:
         "overlap": verdict.overlap,
         "deferred": verdict.deferred,
         "flags": verdict.flags,
+        "served_by": host_of(exposure.revision),
     }
+
+
+def host_of(revision: str | None) -> str | None:
+    """Return the host that answered in place of the archive, from the revision of an exposure."""
+    return (revision or "").partition(_SERVED)[2] or None
 
 
 def _query_rows(query: Query) -> Iterable[dict[str, Any]]:

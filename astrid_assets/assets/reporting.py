@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from astrid_assets.archives.planning import host_of
 from astrid_assets.assets.common import (
     CODE_VERSIONS,
     OWNERS,
@@ -74,7 +75,7 @@ def field_report(context: dg.AssetExecutionContext, config: FieldReportConfig) -
     drawn = stream(job, works, beside=(PAGE,))["field_report"]
     rows = {row["exposure_id"]: row for row in drawn.manifest.to_pylist()}
     sections = [(p.section, rows[p.key]) for p in parts]
-    archives = sorted({row["archive"] for row in results.rows("science_images") if row["archive"]})
+    archives = sorted({_source(row) for row in results.rows("science_images") if row["archive"]})
     page = Work(
         {"exposure_id": PAGE},
         digest([archives, [[r["product_id"], r["state"], r["reason"]] for _, r in sections]]),
@@ -96,6 +97,12 @@ def field_report(context: dg.AssetExecutionContext, config: FieldReportConfig) -
         data_version=dg.DataVersion(manifest_digest(report.manifest)),
         check_results=list(check_results("field_report", report.manifest)),
     )
+
+
+def _source(row: Mapping[str, Any]) -> str:
+    """Return the archive of an exposure, and the host that answered in its place."""
+    host = host_of(row["revision"])
+    return row["archive"] if host is None else f"{row['archive']}, answered by {host}"
 
 
 def _short(row: Row) -> Row:

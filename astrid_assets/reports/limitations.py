@@ -230,6 +230,13 @@ def _labels(results: FieldResults) -> Iterator[Limitation]:
 
 
 def _archives(results: FieldResults) -> Iterator[Limitation]:
+    hosts = sorted({r["served_by"] for r in results.rows("observations") if r.get("served_by")})
+    if hosts:
+        yield Limitation(
+            "served_by",
+            f"Images came from {', '.join(hosts)} in place of the archives (a stand-in or a mirror): they are "
+            "what that host made of them.",
+        )
     failed = [r for r in results.rows("observations") if r["status"] == "failed"]
     if failed:
         yield Limitation(

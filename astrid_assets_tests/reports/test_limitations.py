@@ -103,5 +103,4 @@ def test_an_empty_field_says_what_is_missing(tmp_path):
         "no_images",
         "no_efficiency",
         "no_samples",
-        "archives",
     }

@@ -135,6 +135,17 @@ class Settings(_Strict):
             raise ConfigurationError(msg)
         return found
 
+    @property
+    def replaced(self) -> str | None:
+        """Hosts that answer in place of services (a stand-in, a mirror); None where all are themselves."""
+        shipped = _shipped_settings().services
+        hosts = {
+            urlsplit(service.base_url).hostname
+            for name, service in self.services.items()
+            if service.base_url != shipped[name].base_url
+        }
+        return ", ".join(sorted(hosts)) or None
+
 
 def archives_path() -> Path:
     """Return the path of the overrides: ``ASTRID_ARCHIVES``, or ``archives.yaml`` in ``DAGSTER_HOME``."""
