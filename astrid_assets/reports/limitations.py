@@ -234,8 +234,8 @@ def _archives(results: FieldResults) -> Iterator[Limitation]:
     if hosts:
         yield Limitation(
             "served_by",
-            f"Images came from {', '.join(hosts)} in place of the archives (a stand-in or a mirror): they are "
-            "what that host made of them.",
+            f"Images came from {', '.join(hosts)} in place of the archives, a stand-in or a mirror: "
+            "they are what it made of them.",
         )
     failed = [r for r in results.rows("observations") if r["status"] == "failed"]
     if failed:
