@@ -42,7 +42,6 @@ def test_one_run_of_each_enabled_field_by_priority(instance: dg.DagsterInstance)
         low="simulated true -1",
         first="simulated true 5",
         off="simulated false 9",
-        later="mast true 9",
         middle="simulated true 0",
     )
     requests = tick(instance).run_requests
@@ -54,7 +53,7 @@ def test_one_run_of_each_enabled_field_by_priority(instance: dg.DagsterInstance)
 
 
 def test_a_registry_without_anything_to_run_says_so(instance: dg.DagsterInstance):
-    register(off="simulated false 0", later="mast true 0")
+    register(off="simulated false 0", later="mast false 0")
     assert "no field of the registry is enabled" in tick(instance).skip_message
 
 

@@ -35,7 +35,10 @@ def test_new_fields_become_partitions_and_enabled_ones_start(instance: dg.Dagste
     result = tick(instance)
     (request,) = result.dynamic_partitions_requests
     assert sorted(request.partition_keys) == ["one", "three", "two"]
-    assert [(r.partition_key, r.run_key) for r in result.run_requests] == [("one", "new-one")]
+    assert [(r.partition_key, r.run_key) for r in result.run_requests] == [
+        ("one", "new-one"),
+        ("three", "new-three"),
+    ]
 
 
 def test_a_field_that_is_a_partition_is_left_alone(instance: dg.DagsterInstance):
