@@ -15,9 +15,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from astrid_assets.archives.standin.faults import Fault
+from astrid_assets.archives.standin.faults import LINE_MODES, Fault
 from astrid_assets.archives.standin.server import StandIn
-from astrid_assets.archives.standin.services import stand_in
+from astrid_assets.archives.standin.services import CONTENT_FAULTS, stand_in
 from astrid_assets.archives.transport import load_settings
 from astrid_assets.automation.instance import open_instance
 from astrid_assets.automation.runs import RunSummary, run_fields
@@ -221,3 +221,55 @@ def test_a_tenth_of_all_answers_fail_and_nothing_is_lost(monkeypatch: pytest.Mon
     for asset in ("science_images", "known_objects", "survey_cutouts", "ztf_alerts"):
         for row in Store().manifest(asset, "ztf").to_pylist():
             assert row["state"] in {"ok", "empty", "quarantined"} or row["reason"], row
+
+
+IMAGES = ["observations", "science_images", "references"]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Checksums of the images of the field of ZTF without any fault, by asset and exposure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(tmp_path_factory.mktemp("sound")))
+        patch.setenv("DAGSTER_DISABLE_TELEMETRY", "true")
+        patch.setenv("ASTRID_NOW", NOW)
+        install(ZTF)
+        with services():
+            run_fields(["ztf"], workers=1, release=False, assets=IMAGES)
+        return {asset: checksums(asset) for asset in IMAGES[1:]}
+
+
+def checksums(asset: str) -> dict[str, str]:
+    """Return the checksum of what each usable row of the field of ZTF was made of."""
+    rows = Store().manifest(asset, "ztf").to_pylist()
+    return {r["exposure_id"]: r["sha256"] for r in rows if r["state"] == "ok"}
+
+
+# those that take time are tested at the transport; an empty table is an answer like any other
+SPOILING = {*LINE_MODES, *CONTENT_FAULTS["irsa"]} - {"hang", "drip", "too_many", "empty_table"}
+
+
+@pytest.mark.parametrize("mode", sorted(SPOILING))
+def test_no_fault_makes_wrong_data_and_what_it_spoils_is_mended(
+    mode: str, sound: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever half of the answers of IRSA are: images are those of the archive, or rows with a reason."""
+    monkeypatch.setenv("ASTRID_NOW", NOW)
+    install(ZTF)
+    with services():
+        run_fields(["ztf"], workers=1, release=False, assets=["observations"])
+    shutil.rmtree(dagster_home() / "archive_store")
+    with services(Fault(mode, share=0.5, services=("irsa",), seed=2), retries=1):
+        run_fields(["ztf"], workers=1, release=False, assets=IMAGES)
+    for asset in IMAGES[1:]:
+        assert checksums(asset).items() <= sound[asset].items()
+        rows = Store().manifest(asset, "ztf").to_pylist()
+        assert {r["exposure_id"] for r in rows} == set(sound[asset])
+        assert all(r["state"] == "ok" or r["reason"] for r in rows)
+    shutil.rmtree(dagster_home() / "archive_store")
+    with services():
+        run_fields(["ztf"], workers=1, release=False, assets=IMAGES)
+    for asset in IMAGES[1:]:
+        rows = Store().manifest(asset, "ztf").to_pylist()
+        rejected = {r["exposure_id"] for r in rows if r["state"] == "rejected"}
+        assert checksums(asset).keys() | rejected == set(sound[asset])
