@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from astrid_assets.archives.protocol import (
     ARCHIVE_NAMES,
+    WITHOUT_NETWORK,
     AlertArchive,
     Archive,
     CatalogueArchive,
@@ -48,8 +49,6 @@ _ARCHIVES = {
 }
 """Module and class of each archive; imported when it is opened."""
 
-_WITHOUT_NETWORK = ("simulated", "local")
-
 
 def open_archive(name: str, sky_field: Field, transport: Transport | None = None) -> object:
     """Return an archive as a field has configured it.
@@ -80,7 +79,7 @@ def open_archive(name: str, sky_field: Field, transport: Transport | None = None
         raise ConfigurationError(msg)
     module, kind = _ARCHIVES[name]
     make = getattr(import_module(module), kind)
-    if name in _WITHOUT_NETWORK:
+    if name in WITHOUT_NETWORK:
         return make()
     from astrid_assets.archives.transport import Transport
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from astrid_assets.archives.availability import searched, why_nothing
 from astrid_assets.archives.footprints import centre
 from astrid_assets.archives.pairing import Verdict, pair_exposures, pairing_key
-from astrid_assets.archives.protocol import Exposure
+from astrid_assets.archives.protocol import WITHOUT_NETWORK, Exposure
 from astrid_assets.archives.transport.shared import shared_transport
 from astrid_assets.archives.transport.tally import Tally
 from astrid_assets.errors import (
@@ -241,7 +241,7 @@ _SERVED = "@served-by:"
 
 def _served(exposure: Exposure, host: str | None) -> Exposure:
     """Return an exposure with the host in its revision: the archive's own file is another one."""
-    if host is None or exposure.archive in ("simulated", "local"):
+    if host is None or exposure.archive in WITHOUT_NETWORK:
         return exposure
     return dataclasses.replace(exposure, revision=f"{exposure.revision}{_SERVED}{host}")
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARCHIVE_NAMES",
+    "WITHOUT_NETWORK",
     "AlertArchive",
     "Archive",
     "CatalogueArchive",
@@ -32,6 +33,9 @@ __all__ = [
 
 ARCHIVE_NAMES = ("simulated", "local", "mast", "ps1", "skyview", "irsa_ztf", "alerts", "catalogues")
 """Closed vocabulary of archives."""
+
+WITHOUT_NETWORK = ("simulated", "local")
+"""Archives that ask no service."""
 
 
 @dataclass(frozen=True)

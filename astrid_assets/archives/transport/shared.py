@@ -22,7 +22,10 @@ def shared_transport(settings: Settings | None = None) -> Transport:
     from astrid_assets.archives.transport.transport import Transport
 
     settings = settings or load_settings()
-    return _transports.setdefault(settings.model_dump_json(), Transport.of(settings))
+    key = settings.model_dump_json()
+    if key not in _transports:
+        _transports[key] = Transport.of(settings)
+    return _transports[key]
 
 
 def taken_traffic() -> Tally:
